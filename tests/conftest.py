@@ -1,0 +1,14 @@
+"""What all tests share: one living pair of ranks, and small real models and rows."""
+
+from collections.abc import Iterator
+
+import pytest
+from distributed.pair import Pair
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    """Two gloo ranks that live as long as the test run."""
+    living = Pair()
+    yield living
+    living.close()

@@ -1,0 +1,1 @@
+"""What watches a run: the console, the metrics file, TensorBoard, checkpoints, evaluation."""

@@ -1,0 +1,1 @@
+"""Saving and loading, so that a kill at any moment leaves the last good state."""

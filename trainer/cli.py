@@ -1,0 +1,141 @@
+"""The commands. Each imports what it needs when it runs, so that `--help` and errors answer at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from trainer import __version__
+from trainer.errors import EXIT_DONE, ProblemsError, ShardtuneError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Fine-tune language models from one YAML recipe.",
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file of the recipe.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SECTION.KEY=VALUE]...", help="Settings that stand above those of the file.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"shardtune {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: shardtune train trainer/recipes/demo.yaml train.epochs=2")
+def train(recipe: RecipePath, settings: Overrides = None) -> None:
+    """Fine-tune: plan, start the processes, train, save. Start it again to go on after a stop."""
+    from trainer import prepare
+    from trainer.launch import local, lock
+
+    wanted = prepare.read(recipe, settings or [])
+    start = prepare.examine(wanted)
+    with lock.hold(start.folder) as held:
+        if start.done:
+            from trainer.report.closing import closing
+
+            typer.echo(f"{start.folder} holds this run, completed: a larger train.epochs or max_steps goes on.")
+            typer.echo(closing(start.folder))
+            return
+        prepare.write(start, wanted)
+        for change in start.changed:
+            typer.echo(f"Changed since the run was begun: {change}")
+        processes = start.plan.batch.ranks
+        typer.echo(f"Starting {processes} process{'es' if processes > 1 else ''} (logs: {start.folder / 'logs'}) ...")
+        local.run(
+            start.folder,
+            processes=processes,
+            address=wanted.launch.address,
+            port=wanted.launch.port,
+            threads=wanted.train.threads,
+            held=held,
+        )
+
+
+@app.command(epilog="Example: shardtune plan trainer/recipes/demo.yaml launch.processes=8 engine.zero=3")
+def plan(recipe: RecipePath, settings: Overrides = None, as_json: AsJson = False) -> None:
+    """Show what a run would do: batch arithmetic, steps, parameters, bytes a device. Starts nothing."""
+    from trainer import prepare
+
+    planned = prepare.plan_of(prepare.read(recipe, settings or []))
+    if as_json:
+        _print_json(planned.to_json())
+    else:
+        typer.echo(planned.describe())
+
+
+@app.command(epilog="Example: shardtune schema > recipe.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a recipe, which an editor completes from."""
+    from trainer.config.schema import schema as recipe_schema
+
+    _print_json(recipe_schema())
+
+
+@app.command(epilog="Example: shardtune recipes")
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes that ship with shardtune; each file starts with the command that runs it."""
+    from trainer import assets
+
+    gallery = assets.recipes()
+    if as_json:
+        _print_json({name: str(path) for name, path in gallery.items()})
+        return
+    for name, path in gallery.items():
+        first = next(
+            (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")), ""
+        )
+        typer.echo(f"{name:12} {first}\n{'':12} {path}")
+
+
+@app.command(epilog="Example: shardtune doctor")
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what this machine has, what is missing, and how to get it."""
+    from trainer import doctor as checks
+
+    found = checks.facts()
+    if as_json:
+        _print_json(checks.to_json(found))
+    else:
+        checks.render(found, Console())
+    if any(not check.ok for check in found if check.required):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Runs a command; a ShardtuneError becomes one message on standard error and its exit status."""
+    try:
+        app()
+    except ShardtuneError as error:
+        _tell(error)
+        sys.exit(error.status)
+    sys.exit(EXIT_DONE)
+
+
+def _tell(error: ShardtuneError) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not isinstance(error, ProblemsError):
+        console.print(f"[bold]{'Stopped' if error.status == 75 else 'Failed'}:[/] {escape(str(error))}")
+        return
+    console.print(f"[bold red]{escape(error.title)}:[/]")
+    for problem in error.problems:
+        console.print(f"  [bold]{escape(problem.where)}[/]: {escape(problem.message)}")
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""What the user asked for: frozen settings, one file a section. Nothing here imports torch."""

@@ -1,0 +1,39 @@
+"""Whether a run folder may go on under a changed recipe."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem
+
+MUST_AGREE = ("model", "task", "data", "adapter", "strategy", "optimizer", "batch.global", "train.seed")
+"""Sections and keys that decide what a step computes; all others may change between a start and a resume."""
+
+
+def differences(before: Recipe, now: Recipe) -> tuple[list[Problem], list[str]]:
+    """What forbids a resume, and what has changed and is fine, as sentences."""
+    old, new = before.model_dump(mode="json", by_alias=True), now.model_dump(mode="json", by_alias=True)
+    problems, allowed = [], []
+    for key, was, value in _changed(old, new, ()):
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in MUST_AGREE):
+            problems.append(
+                Problem(
+                    key,
+                    f"was {was!r} when {now.output} was begun, now is {value!r}; set it back, or name another output",
+                )
+            )
+        elif key != "output":
+            allowed.append(f"{key}: {was} -> {value}")
+    return problems, allowed
+
+
+def _changed(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:
+    """Each key that holds another value, as (dotted key, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _changed(old.get(key), new.get(key), (*path, key))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _changed(one, other, (*path, str(index)))
+    elif old != new:
+        yield ".".join(path), old, new

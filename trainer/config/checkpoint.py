@@ -1,0 +1,18 @@
+"""`checkpoint:` what is saved on the way."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.config.section import Section
+
+
+class Checkpoint(Section):
+    """When the whole state is saved, and how many are kept."""
+
+    every: int = Field(200, ge=1)
+    """Optimizer steps between two checkpoints."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints that stay; the best one stays besides."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on from the last checkpoint of the output folder; never: refuse a folder that holds one."""

@@ -1,0 +1,22 @@
+"""`evaluate:` validation while training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.config.section import Section
+
+
+class Evaluate(Section):
+    """When the validation rows are looked at, and what counts as better."""
+
+    every: int = Field(200, ge=1)
+    """Optimizer steps between two validations; there is one before the first and one after the last step."""
+    metric: Literal["loss"] = "loss"
+    """What the best checkpoint is chosen by."""
+    mode: Literal["min", "max"] = "min"
+    """Whether a lower or a higher metric is better."""
+    samples: int = Field(0, ge=0)
+    """Validation prompts that the model answers before and after training."""
+    sample_tokens: int = Field(48, ge=1)
+    """Tokens of the longest such answer."""

@@ -1,0 +1,54 @@
+"""The recipe: all that the user said, in one frozen object."""
+
+from pydantic import Field
+
+from trainer.config.adapter import Adapter
+from trainer.config.batch import Batch
+from trainer.config.checkpoint import Checkpoint
+from trainer.config.data import Data
+from trainer.config.engine import Engine
+from trainer.config.evaluate import Evaluate
+from trainer.config.launch import Launch
+from trainer.config.log import Log
+from trainer.config.model import Model
+from trainer.config.optimizer import Optimizer
+from trainer.config.schedule import Schedule
+from trainer.config.section import Section
+from trainer.config.strategy import Strategy
+from trainer.config.task import Task
+from trainer.config.train import Train
+
+
+class Recipe(Section):
+    """One fine-tuning run."""
+
+    model: Model
+    """Which model is trained, and how its weights are stored."""
+    task: Task = Field(default_factory=Task)
+    """What is learned."""
+    data: Data
+    """The rows, and what the model sees of them."""
+    adapter: Adapter = Field(default_factory=Adapter)
+    """Small trainable modules beside a frozen model."""
+    strategy: Strategy = Field(default_factory=Strategy)
+    """What trains, and when."""
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    """How a gradient becomes a new weight."""
+    schedule: Schedule = Field(default_factory=Schedule)
+    """The learning rate over the run."""
+    batch: Batch = Field(default_factory=Batch)
+    """How many examples make a step."""
+    train: Train = Field(default_factory=Train)
+    """How long, from which seed, in which precision."""
+    engine: Engine = Field(default_factory=Engine)
+    """How a step is computed over processes."""
+    launch: Launch = Field(default_factory=Launch)
+    """Which processes run, and where."""
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
+    """What is saved on the way."""
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    """Validation while training."""
+    log: Log = Field(default_factory=Log)
+    """What is told while training."""
+    output: str = "runs/quickstart"
+    """The run folder."""

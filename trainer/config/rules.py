@@ -1,0 +1,118 @@
+"""What must hold between keys: one named function a rule, each a Problem or None."""
+
+from collections.abc import Callable, Iterator
+
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem
+
+Rule = Callable[[Recipe], Problem | None]
+
+
+def a_model_is_named_or_described(recipe: Recipe) -> Problem | None:
+    """Exactly one of `model.name` and `model.config`."""
+    if recipe.model.name is None and recipe.model.config is None:
+        return Problem("model.name", "is needed: a transformers folder or a hub id (or model.config for a new model)")
+    if recipe.model.name is not None and recipe.model.config is not None:
+        return Problem("model.config", "describes a new model, and model.name names one; keep one of the two")
+    return None
+
+
+def a_new_model_names_its_type(recipe: Recipe) -> Problem | None:
+    """`model.config` holds `model_type`."""
+    if recipe.model.config is not None and not isinstance(recipe.model.config.get("model_type"), str):
+        return Problem("model.config", "needs model_type, such as llama")
+    return None
+
+
+def a_new_model_has_a_tokenizer(recipe: Recipe) -> Problem | None:
+    """Nothing but the recipe can name the tokenizer of a new model."""
+    if recipe.model.config is not None and recipe.model.tokenizer is None:
+        return Problem("model.tokenizer", "is needed with model.config: a folder, or {vocab_size: 8192} to train one")
+    return None
+
+
+def a_new_tokenizer_is_for_a_new_model(recipe: Recipe) -> Problem | None:
+    """Pretrained weights know their own tokens only."""
+    if (
+        recipe.model.name is not None
+        and recipe.model.tokenizer is not None
+        and not isinstance(recipe.model.tokenizer, str)
+    ):
+        return Problem("model.tokenizer", "a new tokenizer does not fit the weights of model.name; leave the key out")
+    return None
+
+
+def zero_needs_deepspeed(recipe: Recipe) -> Problem | None:
+    """ZeRO is DeepSpeed's."""
+    if recipe.engine.kind == "torch" and recipe.engine.zero not in ("auto", 0):
+        return Problem(
+            "engine.zero", f"{recipe.engine.zero} needs DeepSpeed; set engine.kind: deepspeed, or leave zero out"
+        )
+    return None
+
+
+def a_deepspeed_file_needs_deepspeed(recipe: Recipe) -> Problem | None:
+    """A DeepSpeed configuration says nothing to plain torch."""
+    if recipe.engine.kind == "torch" and recipe.engine.deepspeed is not None:
+        return Problem(
+            "engine.deepspeed", "says nothing with engine.kind: torch; set engine.kind: deepspeed or leave it out"
+        )
+    return None
+
+
+def segments_lay_rows_end_to_end(recipe: Recipe) -> Problem | None:
+    """Packed rows need attention inside each example; padded rows need transformers' own."""
+    if recipe.data.packing and recipe.model.attention not in ("auto", "segments"):
+        return Problem(
+            "model.attention",
+            f"{recipe.model.attention} lets packed examples see each other; set it to auto, or data.packing: false",
+        )
+    if not recipe.data.packing and recipe.model.attention == "segments":
+        return Problem("model.attention", "segments is for packed rows; set it to auto, or data.packing: true")
+    return None
+
+
+def a_packed_row_holds_the_longest_example(recipe: Recipe) -> Problem | None:
+    """An example is never split."""
+    room = recipe.batch.micro_tokens
+    if recipe.data.packing and room is not None and room < recipe.data.max_length:
+        return Problem(
+            "batch.micro_tokens", f"{room} is less than one example of data.max_length: {recipe.data.max_length} tokens"
+        )
+    return None
+
+
+def processes_are_positive(recipe: Recipe) -> Problem | None:
+    """`launch.processes` counts processes."""
+    if recipe.launch.processes != "auto" and recipe.launch.processes < 1:
+        return Problem("launch.processes", f"{recipe.launch.processes} is less than one process; leave it at auto")
+    return None
+
+
+def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
+    """A loss is better when it is lower."""
+    if recipe.evaluate.metric == "loss" and recipe.evaluate.mode == "max":
+        return Problem("evaluate.mode", "max would choose the model with the highest loss; set it to min")
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    a_model_is_named_or_described,
+    a_new_model_names_its_type,
+    a_new_model_has_a_tokenizer,
+    a_new_tokenizer_is_for_a_new_model,
+    zero_needs_deepspeed,
+    a_deepspeed_file_needs_deepspeed,
+    segments_lay_rows_end_to_end,
+    a_packed_row_holds_the_longest_example,
+    processes_are_positive,
+    the_mode_fits_the_metric,
+)
+
+
+def problems_between_keys(recipe: Recipe) -> Iterator[Problem]:
+    """Every rule that the recipe breaks."""
+    for rule in RULES:
+        problem = rule(recipe)
+        if problem is not None:
+            yield problem

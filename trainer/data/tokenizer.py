@@ -1,0 +1,141 @@
+"""The tokenizer of a run: one that exists, or a byte-level BPE trained on the training rows."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.config.model import NewTokenizer
+from trainer.config.recipe import Recipe
+from trainer.data import templates
+from trainer.data.findings import Findings
+from trainer.data.formats import Example, check_fields, examples
+from trainer.data.rank_zero import on_rank_zero
+from trainer.data.sources import train_sources
+from trainer.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+SPECIAL = (templates.END_OF_TEXT, templates.START, templates.END)
+_SETTINGS = "trained.json"
+_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer that the recipe names; a new one is trained once and kept in `folder/tokenizer`.
+
+    Its chat template is the one that the rows are written with. Every rank calls this; rank 0 goes first.
+    """
+    settings = recipe.model.tokenizer
+    if isinstance(settings, NewTokenizer):
+        place = folder / "tokenizer"
+        on_rank_zero(lambda: _train_unless_there(recipe, settings, place))
+        tokenizer = _from_folder(place)
+    else:
+        # The others find what rank 0 has downloaded.
+        first = on_rank_zero(lambda: _pretrained(recipe))
+        tokenizer = _pretrained(recipe) if first is None else first
+    if templates.writes_conversations(recipe):
+        tokenizer.chat_template = templates.choose(recipe, tokenizer)
+    return tokenizer
+
+
+def _pretrained(recipe: Recipe) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder or hub id; RecipeError where it does not load."""
+    from transformers import AutoTokenizer
+
+    model = recipe.model
+    key = "model.name" if model.tokenizer is None else "model.tokenizer"
+    name = model.tokenizer if isinstance(model.tokenizer, str) else model.name
+    assert name is not None, "the rules ask for one of the two"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in _FILES):
+            raise RecipeError(
+                [Problem(key, f"the folder {name} holds no tokenizer (tokenizer.json); name one that does")]
+            )
+    elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise RecipeError([Problem(key, f"{name}: no such folder; name a transformers folder or a hub id")])
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(path) if path.is_dir() else name,
+            revision=model.revision if key == "model.name" else None,
+            trust_remote_code=model.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        way_out = "name a folder that holds tokenizer.json, or a hub id that this machine can reach"
+        raise RecipeError([Problem(key, f"{name}: no tokenizer could be loaded ({reason}); {way_out}")]) from error
+    return tokenizer
+
+
+def _from_folder(place: Path) -> "PreTrainedTokenizerBase":
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(str(place))
+    return tokenizer
+
+
+def _train_unless_there(recipe: Recipe, settings: NewTokenizer, place: Path) -> None:
+    """Keeps a trained one also when files have changed since: checkpoints of the run know its tokens only."""
+    wanted = {
+        "vocab_size": settings.vocab_size,
+        "sources": [source.model_dump(mode="json") for source in recipe.data.train],
+    }
+    described = place / _SETTINGS
+    if described.is_file() and json.loads(described.read_text(encoding="utf-8")) == wanted:
+        return
+    tokenizer = _train(recipe, settings)
+    unfinished = place.with_name(place.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    tokenizer.save_pretrained(unfinished)
+    (unfinished / _SETTINGS).write_text(json.dumps(wanted), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    unfinished.rename(place)
+
+
+def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
+    """A byte-level BPE (Sennrich 2016, with the bytes of Radford 2019) with ChatML's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    check_fields(recipe.data)
+    findings = Findings()
+    backend.train_from_iterator(_texts(recipe, findings), trainer)
+    findings.raise_if_any()
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=templates.END,
+        pad_token=templates.END_OF_TEXT,
+        additional_special_tokens=[templates.START],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = templates.CHATML
+    return tokenizer
+
+
+def _texts(recipe: Recipe, findings: Findings) -> Iterator[str]:
+    """What all training rows say."""
+    for key, source in train_sources(recipe.data):
+        for seen, example in enumerate(examples(key, source), start=1):
+            if isinstance(example, Example):
+                yield from example.texts()
+            else:
+                findings.add(source.path, example)
+            if findings.enough(source.path, seen):
+                break

@@ -1,0 +1,1 @@
+"""How a step is computed over processes: plain torch, or DeepSpeed."""

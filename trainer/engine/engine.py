@@ -1,0 +1,54 @@
+"""What the loop asks of an engine; the loop knows no vendor."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from trainer.config.optimizer import Optimizer
+from trainer.data.batches import Batch
+
+Terms = dict[str, torch.Tensor]
+"""Summed loss of each term over one micro-batch, detached."""
+
+
+class Engine(Protocol):
+    """Made before the model, because ZeRO-3 must be there while weights are read."""
+
+    device: torch.device
+
+    def loading(self) -> AbstractContextManager[None]:
+        """What has to hold while weights are made or read."""
+
+    def prepare(self, module: nn.Module, settings: Optimizer) -> None:
+        """Takes the module whose forward returns the terms, and makes its optimizer."""
+
+    def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
+        """Adds the gradient of the sum over terms of factor x term; `last` marks the last micro-batch of the step.
+
+        After the last one, gradients are summed over ranks: the factors hold the division by the counts of the step.
+        """
+
+    def step(self, lr: float) -> float | None:
+        """Clips, updates, clears; the gradient's norm before clipping, None where the engine does not tell it."""
+
+    def evaluate(self, batch: Batch) -> Terms:
+        """The terms without gradients, in evaluation mode."""
+
+    def save_state(self, folder: Path) -> None:
+        """Weights and optimizer into a folder that is there on every rank; all ranks call it."""
+
+    def load_state(self, folder: Path, *, weights_only: bool = False) -> None:
+        """What `save_state` wrote; all ranks call it."""
+
+    def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each entry of the module's state in full, one at a time; all ranks iterate, rank 0 uses what it gets."""
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """The whole weights on every rank, for generation."""
+
+    def release(self) -> None:
+        """Lets go of weights and optimizer; the engine is not used again."""

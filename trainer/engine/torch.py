@@ -1,0 +1,108 @@
+"""Plain torch: one process, or one replica a process (DistributedDataParallel)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer import ranks
+from trainer.config.optimizer import Optimizer
+from trainer.data.batches import Batch
+from trainer.engine.engine import Terms
+from trainer.optim import groups, masters, optimizers
+
+
+class TorchEngine:
+    """The whole model on each process; gradients are summed over processes after the last micro-batch."""
+
+    def __init__(self, device: torch.device, clip: float | None) -> None:
+        self.device = device
+        self.clip = clip
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Nothing special: each process reads the whole model."""
+        return nullcontext()
+
+    def prepare(self, module: nn.Module, settings: Optimizer) -> None:
+        """Moves the module to the device, and makes float32 masters where the recipe wants them."""
+        self.module = module.to(self.device)
+        parameters = groups.groups(self.module, settings.weight_decay)
+        self.masters = masters.Masters(parameters) if settings.master == "float32" else None
+        self.optimizer = optimizers.build(settings, self.masters.groups if self.masters else parameters)
+        self.stepped = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.replica: nn.Module = self.module
+        if ranks.world_size() > 1:
+            self.replica = DistributedDataParallel(self.module, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+    def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
+        """As the protocol says. DDP averages over ranks, hence the factor `world_size`."""
+        self.replica.train()
+        with self._wait_for_last(last):
+            terms = self.replica(batch.to(self.device))
+            loss = sum(factors[name] * term for name, term in terms.items())
+            (loss * ranks.world_size()).backward()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _wait_for_last(self, last: bool) -> AbstractContextManager[None]:
+        if isinstance(self.replica, DistributedDataParallel) and not last:
+            return self.replica.no_sync()
+        return nullcontext()
+
+    def step(self, lr: float) -> float | None:
+        """As the protocol says."""
+        if self.masters:
+            self.masters.take_gradients()
+        limit = self.clip if self.clip is not None else float("inf")
+        norm = nn.utils.clip_grad_norm_(self.stepped, limit)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.masters:
+            self.masters.write_weights()
+        return float(norm)
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> Terms:
+        """As the protocol says."""
+        self.module.eval()
+        terms: Terms = self.module(batch.to(self.device))
+        return terms
+
+    def save_state(self, folder: Path) -> None:
+        """Replicas are equal: rank 0 writes one file."""
+        if not ranks.is_main():
+            return
+        torch.save(
+            {
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "masters": self.masters.state() if self.masters else [],
+            },
+            folder / "torch.pt",
+        )
+
+    def load_state(self, folder: Path, *, weights_only: bool = False) -> None:
+        """As the protocol says."""
+        saved = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
+        self.module.load_state_dict(saved["module"])
+        if self.masters:
+            self.masters.load_state(saved["masters"])
+        if not weights_only:
+            self.optimizer.load_state_dict(saved["optimizer"])
+
+    def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every process holds every tensor already."""
+        for name, tensor in self.module.state_dict().items():
+            yield name, tensor.cpu()
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Nothing to do: every process holds every weight."""
+        return nullcontext()
+
+    def release(self) -> None:
+        """As the protocol says."""
+        del self.module, self.replica, self.optimizer, self.masters, self.stepped

@@ -1,0 +1,53 @@
+"""One living run a folder: a lock that lasts as long as any process of the run."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainer.errors import Problem, RecipeError
+
+FILE = ".lock"
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[int]:
+    """The descriptor of the folder's lock, for workers to inherit; RecipeError where another run is alive in it.
+
+    The lock belongs to the open file, so it is free again once this process and all that inherited it have ended,
+    however they ended; nothing is left to clean up.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RecipeError(
+            [Problem("output", f"{folder} cannot be written: {error.strerror}; choose another folder")]
+        ) from None
+    try:
+        _take(descriptor, folder)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecipeError([Problem("output", f"{folder} holds a run that is alive {_way_out(descriptor)}")]) from None
+    except OSError as error:
+        message = f"{folder} cannot be locked: {error.strerror}; choose a folder on another file system"
+        raise RecipeError([Problem("output", message)]) from None
+
+
+def _way_out(descriptor: int) -> str:
+    text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
+    if not text.isdigit():
+        return "(another process); wait for its end, or set another output"
+    if not Path("/proc", text).exists():
+        return f"(process {text} has ended, its workers are ending); try again in a moment, or set another output"
+    return f"(process {text}); wait for its end, stop it with `kill {text}`, or set another output"

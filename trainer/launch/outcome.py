@@ -1,0 +1,95 @@
+"""What a run tells after its end: each worker its error to the launcher, the launcher the user's summary.json."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import (
+    DataError,
+    OutOfMemoryError,
+    Problem,
+    ProblemsError,
+    RecipeError,
+    RunError,
+    ShardtuneError,
+    Stopped,
+)
+
+LOGS = "logs"
+SUMMARY = "summary.json"
+
+_PROBLEMS: dict[int, type[ProblemsError]] = {kind.status: kind for kind in (RecipeError, DataError)}
+_MESSAGES: dict[int, type[ShardtuneError]] = {kind.status: kind for kind in (OutOfMemoryError, RunError, Stopped)}
+
+
+def write(folder: Path, rank: int, error: ShardtuneError) -> None:
+    """Leaves a worker's error where its launcher looks for it; the worker then exits with `error.status`."""
+    problems = error.problems if isinstance(error, ProblemsError) else None
+    content = {
+        "status": error.status,
+        "title": error.title if isinstance(error, ProblemsError) else "",
+        "problems": [[problem.where, problem.message] for problem in problems] if problems else None,
+        "message": str(error),
+    }
+    path = _path(folder, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, content)
+
+
+def read(folder: Path, rank: int) -> ShardtuneError | None:
+    """The error that a worker left, as the class it was; None where it left none that can be read."""
+    try:
+        content = json.loads(_path(folder, rank).read_text(encoding="utf-8"))
+        status, message = int(content["status"]), str(content["message"])
+        problems = [Problem(str(where), str(text)) for where, text in content["problems"] or ()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if problems and status in _PROBLEMS:
+        return _PROBLEMS[status](problems)
+    return _MESSAGES.get(status, RunError)(message)
+
+
+def clear(folder: Path) -> None:
+    """Removes the errors of earlier starts."""
+    for path in (folder / LOGS).glob("rank-*.error.json"):
+        path.unlink(missing_ok=True)
+
+
+def summary_mark(folder: Path) -> tuple[int, int] | None:
+    """What changes when summary.json is written anew; None where there is none."""
+    try:
+        facts = (folder / SUMMARY).stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def write_summary(folder: Path, error: ShardtuneError, before: tuple[int, int] | None) -> None:
+    """Says in summary.json how the run ended; what rank 0 wrote there since `before` was taken stays."""
+    status = "stopped" if isinstance(error, Stopped) else "failed"
+    ours = {"status": status, "error": str(error), "exit_status": error.status}
+    _replace(folder / SUMMARY, ours | (_summary(folder) if summary_mark(folder) != before else {}))
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _path(folder: Path, rank: int) -> Path:
+    return folder / LOGS / f"rank-{rank}.error.json"
+
+
+def _replace(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""The base of everything that watches a run."""
+
+from dataclasses import dataclass
+
+from trainer.loop.state import State
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Training metrics since the last report, over all ranks; the fields of a metrics.jsonl line."""
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    grad_norm: float | None
+    tokens: int
+    """Tokens since the last report, padding left out."""
+    targets: int
+    """Learned tokens since the last report."""
+    tokens_per_second: float
+    peak_memory_bytes: int
+    seconds: float
+    """Seconds since training began in this process."""
+
+
+@dataclass(frozen=True)
+class EvaluationMetrics:
+    """Metrics of the validation rows at one step."""
+
+    step: int
+    epoch: float
+    loss: float
+    tokens: int
+    targets: int
+    seconds: float
+    """Seconds that the validation took."""
+
+
+class Callback:
+    """Every hook does nothing here; a callback overrides what it needs. All ranks call all hooks in the same order."""
+
+    def start(self, state: State) -> None:
+        """Before the first step, after a resume."""
+
+    def step_end(self, state: State) -> None:
+        """After every optimizer step; `state.step` counts it."""
+
+    def report(self, state: State, metrics: StepMetrics) -> None:
+        """Every `log.every` steps and after the last."""
+
+    def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
+        """After each validation."""
+
+    def saved(self, state: State, path: str) -> None:
+        """After a checkpoint was written."""
+
+    def end(self, state: State) -> None:
+        """After the last step or a stop; also when the run fails."""

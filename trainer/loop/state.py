@@ -1,0 +1,29 @@
+"""What a run is at this moment; everything a checkpoint has to remember besides tensors."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class State:
+    """Counters of the run; equal on every rank."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    steps: int = 0
+    """Optimizer steps of the whole run."""
+    epoch: float = 0.0
+    """Passes over the training rows done."""
+    tokens: int = 0
+    """Tokens trained on, padding left out, over all ranks."""
+    best_step: int | None = None
+    """The step of the best validation so far."""
+    best_value: float | None = None
+    """Its value of `evaluate.metric`."""
+    first_value: float | None = None
+    """That metric before the first step."""
+    resumed_from: int | None = None
+    """The step of the checkpoint that this process started from."""
+    saved_step: int | None = None
+    """The step of the newest checkpoint."""
+    stopping: bool = False
+    """A signal asked the run to save and leave."""

@@ -1,0 +1,84 @@
+"""The training loop."""
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainer import ranks
+from trainer.config.recipe import Recipe
+from trainer.data.batches import Window, Windows
+from trainer.engine.engine import Engine
+from trainer.errors import RunError
+from trainer.loop.callback import Callback
+from trainer.loop.meter import Meter
+from trainer.loop.state import State
+from trainer.loop.stop import StopRequest
+from trainer.optim import schedule
+
+
+def train(
+    recipe: Recipe,
+    state: State,
+    engine: Engine,
+    task: Any,
+    windows: Windows,
+    callbacks: Sequence[Callback],
+    stop: StopRequest,
+) -> None:
+    """Optimizer steps from `state.step` to `state.steps`, or to a stop.
+
+    The whole window of a step is read before its first micro-batch, because each term of the loss is divided once, by
+    its count over the step and all ranks: that makes the gradient independent of the split.
+    """
+    meter = Meter(engine.device)
+    for callback in callbacks:
+        callback.start(state)
+    meter.since = time.monotonic()
+    while state.step < state.steps and not state.stopping:
+        window = windows.window(state.step)
+        counts = ranks.all_reduce({**task.counts(window.batches), "stop": float(stop.requested)})
+        state.stopping = counts.pop("stop") > 0
+        torch.manual_seed(_seed_of_step(recipe.train.seed, state.step))
+        loss = _accumulate(engine, task, window, counts)
+        lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
+        grad_norm = engine.step(lr)
+        state.step += 1
+        state.epoch = state.step / windows.per_epoch
+        meter.add(loss, sum(batch.tokens for batch in window.batches), sum(counts.values()))
+        if state.step % recipe.log.every == 0 or state.step == state.steps or state.stopping:
+            metrics = meter.report(state, lr, grad_norm)
+            if not math.isfinite(metrics.loss):
+                raise RunError(
+                    f"the loss is {metrics.loss} at step {state.step}; a lower optimizer.lr, a longer schedule.warmup "
+                    "or train.precision: float32 may help"
+                )
+            for callback in callbacks:
+                callback.report(state, metrics)
+        began = time.monotonic()
+        for callback in callbacks:
+            callback.step_end(state)
+        meter.pause(time.monotonic() - began)
+
+
+def _accumulate(engine: Engine, task: Any, window: Window, counts: dict[str, float]) -> torch.Tensor:
+    """Adds the gradient of the step; this rank's share of its loss, still on the device.
+
+    A term without any target in the whole step has the count 0 and the sum 0.
+    """
+    factors = {name: weight / max(1.0, counts[name]) for name, weight in task.WEIGHTS.items()}
+    loss = torch.zeros((), device=engine.device)
+    for index, batch in enumerate(window.batches):
+        terms = engine.forward_backward(batch, factors, last=index == len(window.batches) - 1)
+        for name, term in terms.items():
+            loss += factors[name] * term
+    return loss
+
+
+def _seed_of_step(seed: int, step: int) -> int:
+    """Seeds dropout by (seed, step, rank), so that a resumed run draws as the first one would have."""
+    text = f"{seed} {step} {ranks.rank()}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())

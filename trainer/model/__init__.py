@@ -1,0 +1,1 @@
+"""Loading, attention and the head of the model that is trained."""

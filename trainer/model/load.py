@@ -1,0 +1,60 @@
+"""From the recipe to a model on this process: pretrained weights, or new ones."""
+
+from contextlib import AbstractContextManager
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem, RecipeError
+from trainer.model.attention import SEGMENTS
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractContextManager[None]) -> PreTrainedModel:
+    """The model in `model.dtype` with the attention that the recipe needs; `loading` is the engine's."""
+    attention: str = recipe.model.attention
+    if attention in ("auto", "segments"):
+        attention = SEGMENTS if recipe.data.packing else "sdpa"
+    with loading:
+        model = _pretrained(recipe, attention) if recipe.model.name else _new(recipe, tokenizer, attention)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise RecipeError(
+            [Problem("model.tokenizer", f"has {len(tokenizer)} tokens, but the model's vocabulary is {vocabulary}")]
+        )
+    model.config.use_cache = False
+    if recipe.train.checkpointing == "full":
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _pretrained(recipe: Recipe, attention: str) -> PreTrainedModel:
+    settings = recipe.model
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            settings.name,
+            revision=settings.revision,
+            dtype=DTYPES[settings.dtype],
+            attn_implementation=attention,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError([Problem("model.name", f"{settings.name!r} does not load: {reason}")]) from error
+
+
+def _new(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str) -> PreTrainedModel:
+    """Random weights by transformers' own initialisation, from `train.seed`: equal on every rank."""
+    settings = dict(recipe.model.config or {})
+    kind = settings.pop("model_type")
+    settings.setdefault("vocab_size", len(tokenizer))
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        settings.setdefault(name, getattr(tokenizer, name))
+    config = AutoConfig.for_model(kind, **settings)
+    torch.manual_seed(recipe.train.seed)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+    model.generation_config = GenerationConfig.from_model_config(config)
+    return model.to(DTYPES[recipe.model.dtype])

@@ -1,0 +1,133 @@
+"""The plan: every number that follows from a recipe, derived once and shown before the first step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainer import ranks
+from trainer.config.recipe import Recipe
+from trainer.errors import RecipeError
+from trainer.plan.batch import BatchPlan, count_steps, plan_batch, the_global_batch_divides
+from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
+from trainer.plan.manifest import Manifest
+from trainer.plan.memory import StateMemory, state_memory
+from trainer.plan.parameters import of_model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do; frozen once the rows are counted."""
+
+    batch: BatchPlan
+    steps: int
+    """Optimizer steps of the whole run."""
+    steps_per_epoch: int
+    manifest: Manifest
+    engine: str
+    zero: int
+    """The ZeRO stage; 0 for plain torch."""
+    precision: str
+    """What products are computed in."""
+    parameters: int | None
+    """Parameters of the model; None until its weights are here."""
+    trainable: int | None
+    memory: StateMemory | None
+    choices: tuple[Choice, ...]
+    """What the recipe left to the plan, and why it was chosen so."""
+
+    def describe(self) -> str:
+        """The plan in a few lines, as it is shown before the first step."""
+        manifest = self.manifest
+        rows = f"{manifest.train_rows:,} training rows, {manifest.validation_rows:,} for validation"
+        if manifest.train_tokens is not None and manifest.train_targets is not None:
+            share = manifest.train_targets / max(1, manifest.train_tokens)
+            rows += f"; {manifest.train_tokens:,} tokens, {share:.0%} of them learned"
+        if manifest.cut or manifest.dropped:
+            rows += f"; {manifest.cut:,} cut, {manifest.dropped:,} left out"
+        engine = f"DeepSpeed ZeRO-{self.zero}" if self.engine == "deepspeed" else "torch"
+        lines = [
+            f"Data: {rows}",
+            f"Batch: {self.batch.sentence()}; {self.steps:,} steps ({self.steps_per_epoch:,} an epoch)",
+            f"Engine: {engine}, {self.batch.ranks} process{'es' if self.batch.ranks > 1 else ''}, {self.precision} products",
+        ]
+        if self.parameters is not None:
+            lines.append(f"Model: {self.parameters:,} parameters, {self.trainable:,} of them train")
+        if self.memory is not None:
+            parts = {
+                "weights": self.memory.weights,
+                "gradients": self.memory.gradients,
+                "optimizer": self.memory.optimizer,
+            }
+            shown = " + ".join(f"{name} {_bytes(size)}" for name, size in parts.items())
+            lines.append(f"Memory a device: {shown} = {_bytes(self.memory.total)}, activations besides")
+        lines += [f"Chosen: {choice}" for choice in self.choices if choice.reason != NAMED]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's plan.json; what is unknown is null."""
+        return {
+            "batch": self.batch.to_json(),
+            "steps": self.steps,
+            "steps_per_epoch": self.steps_per_epoch,
+            "data": self.manifest.to_json(),
+            "engine": {"kind": self.engine, "zero": self.zero, "precision": self.precision},
+            "parameters": {"total": self.parameters, "trainable": self.trainable},
+            "memory": {"device": self.memory.to_json() if self.memory else None, "host": None},
+            "communication": {"bytes_per_step": None},
+            "time": {"step_seconds": None, "tokens_per_second": None},
+            "fits": None,
+            "choices": [{"key": choice.key, "value": choice.value, "reason": choice.reason} for choice in self.choices],
+        }
+
+
+def make(
+    recipe: Recipe,
+    manifest: Manifest,
+    *,
+    vocabulary: int | None = None,
+    processes: int | None = None,
+    resuming: bool = False,
+) -> Plan:
+    """The plan of a recipe over counted rows; RecipeError where the numbers do not go together.
+
+    `vocabulary` is the tokenizer's size where it is known already, `processes` the processes that really run.
+    """
+    chosen = [choose_processes(recipe, ranks.accelerators()), *choose_engine(recipe, processes)]
+    count = processes or int(chosen[0].value)
+    if not resuming and (problem := the_global_batch_divides(recipe, count)):
+        raise RecipeError([problem])
+    engine, zero = str(chosen[1].value), int(chosen[2].value)
+    chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
+    listed = of_model(recipe.model, vocabulary)
+    parameters = sum(parameter.size for parameter in listed) if listed is not None else None
+    memory = None
+    if parameters is not None:
+        memory = state_memory(
+            parameters,
+            parameters,
+            dtype=recipe.model.dtype,
+            optimizer=recipe.optimizer,
+            engine=engine,
+            zero=zero,
+            ranks=count,
+        )
+    return Plan(
+        batch=plan_batch(recipe, manifest, count),
+        steps=count_steps(recipe, manifest.train_rows),
+        steps_per_epoch=-(-manifest.train_rows // recipe.batch.global_),
+        manifest=manifest,
+        engine=engine,
+        zero=zero,
+        precision=recipe.model.dtype if recipe.train.precision == "auto" else recipe.train.precision,
+        parameters=parameters,
+        trainable=parameters,
+        memory=memory,
+        choices=tuple(chosen),
+    )
+
+
+def _bytes(size: int) -> str:
+    """A size with a unit, such as `1.5 GiB`."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 2**10:,.1f} KiB"

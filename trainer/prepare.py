@@ -1,0 +1,82 @@
+"""From a recipe to a run folder that processes can start in. Nothing here imports torch."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.checkpoint.listing import steps_of
+from trainer.config.agreement import differences
+from trainer.config.load import dump, load
+from trainer.config.recipe import Recipe
+from trainer.data import corpus
+from trainer.errors import Problem, RecipeError
+from trainer.launch import lock
+from trainer.plan import deepspeed_json, parameters
+from trainer.plan import plan as plans
+from trainer.plan.files import write_text
+from trainer.plan.plan import Plan
+
+
+def read(path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a file; RecipeError holds all that is wrong with it, its model folder and its DeepSpeed JSON."""
+    return load(path, overrides, checks=(deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model)))
+
+
+def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
+    """The plan of a recipe over its counted rows; what only tokens can tell is left open."""
+    return plans.make(recipe, corpus.count(recipe), vocabulary=_vocabulary(recipe), resuming=resuming)
+
+
+def _vocabulary(recipe: Recipe) -> int | None:
+    """The size of the vocabulary where the recipe alone tells it."""
+    tokenizer = recipe.model.tokenizer
+    return None if tokenizer is None or isinstance(tokenizer, str) else tokenizer.vocab_size
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known before the processes start."""
+
+    folder: Path
+    plan: Plan
+    changed: list[str]
+    """Settings that differ from those of the run that is resumed, and may."""
+    resuming: bool
+    done: bool
+    """Whether the folder holds this very run, completed."""
+
+
+def examine(recipe: Recipe) -> Start:
+    """What a start of this recipe would do; raises what forbids it, and changes nothing."""
+    folder = Path(recipe.output)
+    resuming, changed = False, list[str]()
+    previous = folder / "recipe.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError([Problem("output", f"{folder} is a file; name a folder")])
+    if previous.exists() and steps_of(folder):
+        if recipe.checkpoint.resume == "never":
+            message = f"{folder} holds a checkpoint, and checkpoint.resume is never; name another output"
+            raise RecipeError([Problem("output", message)])
+        problems, changed = differences(load(previous), recipe)
+        if problems:
+            raise RecipeError(problems)
+        resuming = True
+    elif folder.is_dir() and not previous.exists() and any(path.name != lock.FILE for path in folder.iterdir()):
+        raise RecipeError([Problem("output", f"{folder} holds files of something else; name a new or an empty folder")])
+    plan = plan_of(recipe, resuming=resuming)
+    return Start(folder, plan, changed, resuming, resuming and _completed(folder) >= plan.steps)
+
+
+def write(start: Start, recipe: Recipe) -> None:
+    """The recipe, where the processes will read it."""
+    write_text(start.folder / "recipe.yaml", dump(recipe))
+
+
+def _completed(folder: Path) -> int:
+    """Steps of the completed run that a folder holds; 0 where there is none."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return 0
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    return int(summary.get("steps", 0)) if summary.get("status") == "completed" else 0

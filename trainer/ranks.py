@@ -1,0 +1,201 @@
+"""Which process this is, among how many; the only reader and writer of the process environment.
+
+The launcher hands each worker the usual variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR,
+MASTER_PORT) and, for local runs, SHARDTUNE_STORE_FD: a listening socket that rank 0's store takes over, so that no
+other program can take the port in between.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+_STORE_FD = "SHARDTUNE_STORE_FD"
+_CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
+
+
+def rank() -> int:
+    """The number of this process among all processes of the run, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Processes of the run over all nodes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """The number of this process on its node, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """Processes of the run on this node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process writes files and talks to the user."""
+    return rank() == 0
+
+
+def console_stream() -> TextIO:
+    """The user's terminal, where the launcher handed it over; else standard output."""
+    value = os.environ.get(_CONSOLE_FD)
+    return open(int(value), "w", encoding="utf-8", errors="replace", closefd=False) if value else sys.stdout
+
+
+def worker_environment(
+    *, index: int, count: int, address: str, port: int, store_fd: int | None, console: int | None, threads: int | None
+) -> dict[str, str]:
+    """The whole environment of local worker `index` of `count`, made from this process's own.
+
+    The interpreter's folder stands first on PATH, so that ninja and scripts of an unactivated environment are found.
+    `threads` None leaves OMP_NUM_THREADS as it is, or shares out the cores.
+    """
+    environment = dict(os.environ)
+    environment.update(
+        RANK=str(index),
+        LOCAL_RANK=str(index),
+        WORLD_SIZE=str(count),
+        LOCAL_WORLD_SIZE=str(count),
+        MASTER_ADDR=address,
+        MASTER_PORT=str(port),
+        PYTHONUNBUFFERED="1",
+        TOKENIZERS_PARALLELISM="true" if count == 1 else "false",
+        TF_CPP_MIN_LOG_LEVEL="3",
+    )
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    if address == "localhost" or address.startswith("127."):
+        # Else gloo takes the address that the host's name resolves to, which may be a VPN's or nobody's.
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    if accelerators() == 0:
+        environment.setdefault("DS_ACCELERATOR", "cpu")
+    # Always there, so that all ranks meet the same way; the descriptor itself is rank 0's alone.
+    environment[_STORE_FD] = str(-1 if store_fd is None else store_fd)
+    environment.pop(_CONSOLE_FD, None)
+    if console is not None:
+        environment[_CONSOLE_FD] = str(console)
+    return environment
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def accelerators() -> int:
+    """CUDA devices visible to this process, counted without importing torch; 0 on a CPU machine."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([entry for entry in visible.split(",") if entry.strip() not in ("", "-1")])
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def hub_cache() -> Path:
+    """The folder where Hugging Face's hub client keeps what it downloaded; it need not exist."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(cache)).expanduser()
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch's extension builder would call, or None."""
+    return shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+
+
+def extensions_folder() -> Path:
+    """Where torch keeps the builds of compiled ops, each in a folder of its own, one or two levels down."""
+    named = os.environ.get("TORCH_EXTENSIONS_DIR")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(cache) / "torch_extensions"
+
+
+def connect(device_type: str) -> None:
+    """Joins the process group (gloo on a CPU, nccl on CUDA) where there is more than one process."""
+    if world_size() == 1:
+        return
+    import torch.distributed as dist
+
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+    descriptor = os.environ.get(_STORE_FD)
+    if descriptor is None:
+        dist.init_process_group(backend)
+        return
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world_size(),
+        is_master=is_main(),
+        master_listen_fd=int(descriptor) if is_main() else None,
+    )
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size())
+
+
+def ensure_group() -> None:
+    """A process group also where there is one process, for libraries that ask for one."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+
+
+def disconnect() -> None:
+    """Leaves the process group; safe to call where none was joined."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Waits until every rank is here."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def all_reduce(values: Mapping[str, float]) -> dict[str, float]:
+    """The sum of each value over all ranks, in float64; every rank passes the same names."""
+    if world_size() == 1:
+        return dict(values)
+    import torch
+    import torch.distributed as dist
+
+    names = sorted(values)
+    sums = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
+    dist.all_reduce(sums)
+    return dict(zip(names, sums.tolist(), strict=True))
+
+
+def all_gather(value: float) -> list[float]:
+    """The value of every rank, by rank."""
+    if world_size() == 1:
+        return [value]
+    import torch
+    import torch.distributed as dist
+
+    values = [torch.zeros(1, dtype=torch.float64) for _ in range(world_size())]
+    dist.all_gather(values, torch.tensor([value], dtype=torch.float64))
+    return [float(one) for one in values]
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's value, on every rank; the value must pickle."""
+    if world_size() == 1:
+        return value
+    import torch.distributed as dist
+
+    box = [value if is_main() else None]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,45 @@
+"""The last words of a run: where the model is, how to look at the curves, and what the model says now."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_SHOWN = 160
+"""Characters of a prompt or an answer on the screen."""
+
+
+def closing(folder: Path) -> str:
+    """What a finished run folder has to say."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = ["", f"Model: {folder / 'model'}"]
+    first, best = summary["validation"]["first"], summary["best"]
+    if best is not None and first is not None:
+        ratio = best["loss"] / first
+        lines.append(
+            f"Validation loss: {first:.4f} before, {best['loss']:.4f} at step {best['step']} ({ratio:.2f} of the start)"
+        )
+    if (rate := summary["tokens_per_second"]) is not None:
+        lines.append(f"Speed: {rate:,.0f} tokens/s; {summary['steps']} steps in {summary['wall_seconds']:.0f} s")
+    if (folder / "tensorboard").is_dir():
+        lines.append(f"Curves: tensorboard --logdir {folder / 'tensorboard'}")
+    samples = folder / "samples.json"
+    if samples.exists():
+        held = json.loads(samples.read_text(encoding="utf-8"))
+        for before, after in zip(held.get("before", []), held.get("after", []), strict=False):
+            lines += _side_by_side(before, after)
+    return "\n".join(lines)
+
+
+def _side_by_side(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    rows = (
+        ("Prompt", before["prompt"]),
+        ("Before", before["answer"]),
+        ("After", after["answer"]),
+        ("The row", before["reference"]),
+    )
+    return ["", *(f"{name + ':':9}{_short(text)}" for name, text in rows)]
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _SHOWN else flat[: _SHOWN - 1] + "…"

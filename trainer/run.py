@@ -1,0 +1,227 @@
+"""The story of a run, as each of its processes tells it: `python -m trainer.run FOLDER`."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from trainer import ranks
+from trainer.adapter.methods import METHODS
+from trainer.callbacks.checkpoint import Checkpoint
+from trainer.callbacks.console import Console
+from trainer.callbacks.evaluate import Evaluate
+from trainer.callbacks.metrics_file import MetricsFile
+from trainer.callbacks.sample import Sampler, write_samples
+from trainer.callbacks.summary import Summary
+from trainer.callbacks.tensorboard import TensorBoard
+from trainer.checkpoint import folder as checkpoints
+from trainer.checkpoint.listing import of_step
+from trainer.checkpoint.weights import save_model
+from trainer.config.load import dump, load
+from trainer.config.recipe import Recipe
+from trainer.data import corpus as corpora
+from trainer.data import tokenizer as tokenizers
+from trainer.data.batches import Layout, Windows
+from trainer.data.corpus import Corpus, Split
+from trainer.engine import build as engines
+from trainer.engine.engine import Engine
+from trainer.errors import OutOfMemoryError, Problem, RecipeError, ShardtuneError, Stopped
+from trainer.launch import outcome
+from trainer.loop.callback import Callback
+from trainer.loop.state import State
+from trainer.loop.stop import StopRequest
+from trainer.loop.train import train
+from trainer.model.load import DTYPES
+from trainer.model.load import load as load_model
+from trainer.plan import deepspeed_json
+from trainer.plan import plan as plans
+from trainer.plan.files import write_json
+from trainer.plan.plan import Plan
+from trainer.report.closing import closing
+from trainer.tasks.kinds import TASKS
+
+Say = Callable[[str], None]
+
+
+def run(folder: Path, stop: StopRequest, began: float) -> None:
+    """Trains the recipe of a run folder on this rank."""
+    recipe = load(folder / "recipe.yaml")
+    device = engines.device()
+    ranks.connect(device.type)
+    console = Console(ranks.console_stream()) if ranks.is_main() else None
+    say: Say = console.say if console else lambda text: None
+
+    say("Turning rows into tokens ...")
+    tokenizer = tokenizers.load(recipe, folder)
+    corpus = corpora.prepare(recipe, tokenizer, folder)
+    newest, damaged = checkpoints.newest_whole(folder)
+    for line in damaged:
+        say(line)
+    plan = _plan(recipe, folder, corpus, len(tokenizer), resuming=newest is not None)
+    say(plan.describe())
+
+    say("Loading the model ...")
+    engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
+    model = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()))
+    task = TASKS[recipe.task.kind]
+    module = task.CausalLM(model, DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None)
+    engine.prepare(module, recipe.optimizer)
+    state = _state(plan, newest, engine)
+    windows = _windows(recipe, plan, tokenizer, corpus.train, recipe.train.seed if recipe.data.shuffle else None)
+    _compare_forward(module, windows, engine, say)
+
+    sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
+    if state.resumed_from is None:
+        _sample(folder, "before", sampler)
+    summary = Summary(folder, began, device)
+    validation = _windows(recipe, plan, tokenizer, corpus.validation, None) if corpus.validation else None
+    callbacks = _callbacks(recipe, folder, engine, task, validation, console, summary)
+    status = "failed"
+    try:
+        train(recipe, state, engine, task, windows, callbacks, stop)
+        if state.step == state.steps:
+            _take_best(folder, state, engine)
+            save_model(folder / "model", engine, model, tokenizer)
+            _sample(folder, "after", sampler)
+        status = "completed" if state.step == state.steps else "stopped"
+    finally:
+        for callback in callbacks:
+            callback.end(state)
+        summary.write(state, status)
+    if status == "stopped":
+        raise Stopped(
+            f"stopped at step {state.step} of {state.steps} with a checkpoint saved; the same command goes on"
+        )
+    if ranks.is_main():
+        say(closing(folder))
+
+
+def _plan(recipe: Recipe, folder: Path, corpus: Corpus, vocabulary: int, *, resuming: bool) -> Plan:
+    """The plan over the rows as they are; kept in plan.json."""
+    plan = plans.make(recipe, corpus.manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
+    if ranks.is_main():
+        write_json(folder / "plan.json", plan.to_json())
+    return plan
+
+
+def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -> dict[str, Any] | None:
+    """The DeepSpeed JSON of the run, kept in ds_config.json; None with plain torch."""
+    if plan.engine != "deepspeed":
+        return None
+    settings = deepspeed_json.build(
+        recipe, zero=plan.zero, micro=plan.batch.micro, ranks=plan.batch.ranks, cuda=device.type == "cuda"
+    )
+    if ranks.is_main():
+        write_json(folder / "ds_config.json", settings)
+    return settings
+
+
+def _state(plan: Plan, newest: Path | None, engine: Engine) -> State:
+    """A new state, or that of the newest checkpoint with its weights and optimizer loaded."""
+    if newest is None:
+        return State(steps=plan.steps)
+    engine.load_state(newest)
+    saved = checkpoints.read_state(newest)
+    known = {field.name for field in fields(State)}
+    state = State(**{name: value for name, value in saved.items() if name in known})
+    state.steps, state.stopping = plan.steps, False
+    state.resumed_from = state.saved_step = state.step
+    return state
+
+
+def _windows(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerBase, split: Split, seed: int | None) -> Windows:
+    """The steps of a split on this rank."""
+    layout = Layout(
+        global_=recipe.batch.global_,
+        micro=recipe.batch.micro,
+        packing=recipe.data.packing,
+        micro_tokens=plan.batch.micro_tokens,
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+    )
+    return Windows(split, layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed)
+
+
+def _compare_forward(module: Any, windows: Windows, engine: Engine, say: Say) -> None:
+    """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
+    with engine.gathered():
+        differences, allowed = module.compare_with_own_logits(windows.window(0).batches[0].to(engine.device))
+    body, head = (max(ranks.all_gather(difference)) for difference in differences)
+    if body > allowed:
+        raise RecipeError(
+            [
+                Problem(
+                    "data.packing",
+                    f"this model lets packed examples see each other (difference {body:.1e}); set it to false",
+                )
+            ]
+        )
+    if head > allowed:
+        module.own_forward = True
+        say(f"The model's own forward makes the logits: a plain head would differ by {head:.1e}.")
+
+
+def _callbacks(
+    recipe: Recipe,
+    folder: Path,
+    engine: Engine,
+    task: Any,
+    validation: Windows | None,
+    console: Console | None,
+    summary: Summary,
+) -> list[Callback]:
+    """Views first, so that they are there when the first validation is told; the saver before the validator."""
+    views: list[Callback] = [summary]
+    if console is not None:
+        views += [MetricsFile(folder), console]
+        if recipe.log.tensorboard:
+            views.append(TensorBoard(folder, dump(recipe)))
+    saver = Checkpoint(recipe.checkpoint, folder, engine, views)
+    if validation is None:
+        return [*views, saver]
+    return [*views, Evaluate(recipe.evaluate, engine, task, validation, [*views, saver]), saver]
+
+
+def _take_best(folder: Path, state: State, engine: Engine) -> None:
+    """Goes back to the weights of the best validation, where they are not the last."""
+    if state.best_step and state.best_step != state.step:
+        engine.load_state(of_step(folder, state.best_step), weights_only=True)
+
+
+def _sample(folder: Path, when: str, sampler: Sampler) -> None:
+    samples = sampler.answers()
+    if ranks.is_main() and samples:
+        write_samples(folder, when, samples)
+
+
+def main() -> int:
+    """Runs, and leaves this rank's outcome where the launcher looks for it; the exit status."""
+    folder = Path(sys.argv[1])
+    began = time.monotonic()
+    stop = StopRequest()
+    stop.listen()
+    transformers_logging.disable_progress_bar()
+    try:
+        run(folder, stop, began)
+    except ShardtuneError as error:
+        outcome.write(folder, ranks.rank(), error)
+        return error.status
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        advice = (
+            "halve batch.micro (the result stays the same), or set train.checkpointing: full or a higher engine.zero"
+        )
+        refused = OutOfMemoryError(f"memory ran out ({str(error).splitlines()[0] if str(error) else 'host'}); {advice}")
+        outcome.write(folder, ranks.rank(), refused)
+        return refused.status
+    # After an error the group may wait for a rank that is gone: the launcher ends it.
+    ranks.disconnect()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file a task: how an example becomes targets, which head, which loss."""

@@ -1,0 +1,5 @@
+"""The tasks by their `task.kind`."""
+
+from trainer.tasks import causal_lm
+
+TASKS = {"causal_lm": causal_lm}

@@ -65,7 +65,7 @@ def worker_environment(
         MASTER_ADDR=address,
         MASTER_PORT=str(port),
         PYTHONUNBUFFERED="1",
-        TOKENIZERS_PARALLELISM="true" if count == 1 else "false",
+        TOKENIZERS_PARALLELISM="true" if index == 0 else "false",
         TF_CPP_MIN_LOG_LEVEL="3",
     )
     if threads is not None:

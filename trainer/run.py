@@ -31,7 +31,7 @@ from trainer.data.batches import Layout, Windows
 from trainer.data.corpus import Corpus, Split
 from trainer.engine import build as engines
 from trainer.engine.engine import Engine
-from trainer.errors import OutOfMemoryError, Problem, RecipeError, ShardtuneError, Stopped
+from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
 from trainer.launch import outcome
 from trainer.loop.callback import Callback
 from trainer.loop.state import State
@@ -82,9 +82,9 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     summary = Summary(folder, began, device)
     validation = _windows(recipe, plan, tokenizer, corpus.validation, None) if corpus.validation else None
     callbacks = _callbacks(recipe, folder, engine, task, validation, console, summary)
-    status = "failed"
+    status, rate = "failed", None
     try:
-        train(recipe, state, engine, task, windows, callbacks, stop)
+        rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
         if state.step == state.steps:
             _take_best(folder, state, engine)
             save_model(folder / "model", engine, model, tokenizer)
@@ -93,7 +93,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     finally:
         for callback in callbacks:
             callback.end(state)
-        summary.write(state, status)
+        summary.write(state, status, rate)
     if status == "stopped":
         raise Stopped(
             f"stopped at step {state.step} of {state.steps} with a checkpoint saved; the same command goes on"
@@ -218,6 +218,10 @@ def main() -> int:
         refused = OutOfMemoryError(f"memory ran out ({str(error).splitlines()[0] if str(error) else 'host'}); {advice}")
         outcome.write(folder, ranks.rank(), refused)
         return refused.status
+    except OSError as error:
+        failed = RunError(f"{error.filename or folder}: {error.strerror or error}")
+        outcome.write(folder, ranks.rank(), failed)
+        return failed.status
     # After an error the group may wait for a rank that is gone: the launcher ends it.
     ranks.disconnect()
     return 0

@@ -50,13 +50,13 @@ def names(folder: Path) -> list[tuple[int, str]]:
     return [(event["step"], event["split"]) for event in events(folder)]
 
 
-def run(folder: Path, *steps: int, resumed_from: int | None = None) -> None:
+def run(folder: Path, *steps: int, loss: float = 2.5, resumed_from: int | None = None) -> None:
     """A run that reports and validates at `steps`, and is then killed: `end` is never called."""
     state = State(resumed_from=resumed_from)
     metrics = MetricsFile(folder)
     metrics.start(state)
     for step in steps:
-        metrics.report(state, training(step))
+        metrics.report(state, training(step, loss))
         metrics.evaluated(state, validation(step))
     metrics._file.close()  # type: ignore[union-attr]
 
@@ -111,13 +111,13 @@ def test_a_value_that_json_lacks_is_null_and_named(tmp_path: Path, value: float,
 
 
 def test_a_resume_cuts_off_the_steps_that_a_killed_process_left(tmp_path: Path) -> None:
-    run(tmp_path, 0, 10, 20, 30)
-    kept = (tmp_path / "metrics.jsonl").read_bytes().splitlines()[:6]
-    run(tmp_path, 30, 40, resumed_from=20)
+    run(tmp_path, 10, 20, 30, loss=1.0)
+    kept = (tmp_path / "metrics.jsonl").read_bytes().splitlines()[:4]
+    run(tmp_path, 30, 40, loss=2.0, resumed_from=20)
 
-    steps = [step for step, split in names(tmp_path) if split == "train"]
-    assert steps == [0, 10, 20, 30, 40]
-    assert (tmp_path / "metrics.jsonl").read_bytes().splitlines()[:6] == kept
+    losses = [(event["step"], event["loss"]) for event in events(tmp_path) if event["split"] == "train"]
+    assert losses == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
+    assert (tmp_path / "metrics.jsonl").read_bytes().splitlines()[:4] == kept
 
 
 def test_a_step_between_two_reports_can_be_resumed_from(tmp_path: Path) -> None:

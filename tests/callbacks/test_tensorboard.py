@@ -38,15 +38,14 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in read(folder).Scalars(tag)]
 
 
-def run(folder: Path, *steps: int, loss: float, resumed_from: int | None = None, ends: bool = True) -> None:
+def run(folder: Path, *steps: int, loss: float, resumed_from: int | None = None) -> None:
     state = State(step=resumed_from or 0, resumed_from=resumed_from)
     board = TensorBoard(folder, RECIPE)
     board.start(state)
     for step in steps:
         board.report(state, training(step, loss))
         board.evaluated(state, validation(step, loss))
-    if ends:
-        board.end(state)
+    board.end(state)
 
 
 def test_every_metric_has_a_curve(tmp_path: Path) -> None:
@@ -105,10 +104,16 @@ def test_a_run_from_the_beginning_hides_what_a_killed_one_left(tmp_path: Path) -
 
 
 def test_points_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    run(tmp_path, 10, loss=1.0, ends=False)
+    board = TensorBoard(tmp_path, RECIPE)
+    board.start(State())
+    board.report(State(), training(10, 1.0))
+    after_a_report = curve(tmp_path, "train/loss")
+    board.evaluated(State(), validation(10, 2.0))
+    after_a_validation = curve(tmp_path, "validation/loss")
+    board.end(State())
 
-    assert curve(tmp_path, "train/loss") == [(10, 1.0)]
-    assert curve(tmp_path, "validation/loss") == [(10, 1.0)]
+    assert after_a_report == [(10, 1.0)]
+    assert after_a_validation == [(10, 2.0)]
 
 
 def test_end_without_a_start_does_nothing(tmp_path: Path) -> None:

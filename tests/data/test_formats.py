@@ -25,7 +25,9 @@ def test_a_text_is_learned_whole() -> None:
     assert read("text", {"text": "T"}).pieces == (Piece("T", True),)
 
 
-@pytest.mark.parametrize(("more", "question"), [({}, "I"), ({"input": ""}, "I"), ({"input": None}, "I"), ({"input": "X"}, "I\n\nX")])
+@pytest.mark.parametrize(
+    ("more", "question"), [({}, "I"), ({"input": ""}, "I"), ({"input": None}, "I"), ({"input": "X"}, "I\n\nX")]
+)
 def test_an_instruction_is_a_question_and_an_answer(more: dict[str, Any], question: str) -> None:
     example = read("instruction", {"instruction": "I", "output": "O", **more})
     assert example.messages == ({"role": "user", "content": question}, {"role": "assistant", "content": "O"})
@@ -52,7 +54,11 @@ def test_fields_name_the_columns_of_the_file() -> None:
         ("chat", {"messages": []}, "messages is an empty list"),
         ("chat", {"messages": ["x"]}, "messages.0 is text, not an object"),
         ("chat", {"messages": [USER, {"from": "gpt", "value": "x"}]}, "messages.1 has no role; it has from, value"),
-        ("chat", {"messages": [USER, {"role": "bot", "content": "x"}]}, "messages.1.role is 'bot', which is none of assistant"),
+        (
+            "chat",
+            {"messages": [USER, {"role": "bot", "content": "x"}]},
+            "messages.1.role is 'bot', which is none of assistant",
+        ),
         ("chat", {"messages": [USER, {"role": "assistant", "content": None}]}, "messages.1.content is null"),
         ("chat", {"messages": [USER]}, "holds no message of the assistant"),
     ],

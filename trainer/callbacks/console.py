@@ -27,7 +27,7 @@ class Console(Callback):
     """Tells the user how the run goes; made on rank 0 only."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
+        """`say` works at once, the bar comes with `start`; `clock` gives seconds."""
         self._stream = stream
         self._total = 0
         self._clock = clock
@@ -72,31 +72,28 @@ class Console(Callback):
 
     def step_end(self, state: State) -> None:
         """Moves the bar; drawing is left to its thread, so that a step pays nothing for it."""
-        self._step = state.step
-        self._step_ended = self._clock()
-        self._pace.step_ended(self._step_ended)
+        self._move(state.step)
 
     def report(self, state: State, metrics: StepMetrics) -> None:
-        """Shows the newest numbers."""
+        """Shows the newest numbers; the loop reports a step before its `step_end`."""
+        self._move(metrics.step)
         self._metrics = metrics
         if self._live is None:
             parts = [f"step {self._count(metrics.step)}", *_numbers(metrics), f"left {clock_time(self._left()):>5}"]
             self.say("  ".join(parts))
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
-        """Prints the validation beside the best one and the first one."""
+        """Prints the validation beside the best or the first one."""
         self._validation = metrics.loss
         if metrics.step == 0:
             self.say(f"validation before the first step: loss {number(metrics.loss)}")
             return
-        notes = []
+        note = ""
         if state.best_step == metrics.step:
-            notes.append("best so far")
+            start = "" if state.first_value is None else f"; {state.first_value:.2f} at the start"
+            note = f" (best so far{start})"
         elif state.best_value is not None:
-            notes.append(f"best {number(state.best_value)} at step {state.best_step}")
-        if state.first_value is not None:
-            notes.append(f"{state.first_value:.2f} at the start")
-        note = f" ({'; '.join(notes)})" if notes else ""
+            note = f" (best {number(state.best_value)} at step {state.best_step})"
         self.say(f"validation at step {metrics.step}: loss {number(metrics.loss)}{note}")
 
     def saved(self, state: State, path: str) -> None:
@@ -109,6 +106,12 @@ class Console(Callback):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def _move(self, step: int) -> None:
+        if step > self._step:
+            self._step = step
+            self._step_ended = self._clock()
+            self._pace.step_ended(self._step_ended)
 
     def _left(self) -> float | None:
         """Seconds until the last step ends; None while the pace is not known."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from trainer import ranks
-from trainer.callbacks.throughput import Throughput
 from trainer.loop.callback import Callback, EvaluationMetrics, StepMetrics
 from trainer.loop.meter import peak_memory
 from trainer.loop.state import State
@@ -20,32 +19,27 @@ class Summary(Callback):
         """`began` is the monotonic second at which this process started."""
         self.path, self.began, self.device = folder / "summary.json", began, device
         self.startup: float | None = None
-        self.reported = 0.0
         self.last_loss: float | None = None
         self.last_validation: float | None = None
-        self.throughput = Throughput()
 
     def start(self, state: State) -> None:
         """The first step is about to begin."""
         self.startup = time.monotonic() - self.began
 
     def report(self, state: State, metrics: StepMetrics) -> None:
-        """Notes the rate of the interval."""
+        """Notes the training loss."""
         self.last_loss = metrics.loss
-        if metrics.tokens:
-            self.throughput.add(metrics.tokens, metrics.tokens / metrics.tokens_per_second)
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
         """Notes the value of the metric."""
         self.last_validation = metrics.loss
 
-    def write(self, state: State, status: str) -> None:
-        """Writes the file on rank 0; all ranks call it, unless the run failed."""
+    def write(self, state: State, status: str, rate: float | None) -> None:
+        """Writes the file on rank 0; all ranks call it, unless the run failed. `rate` is the median tokens a second."""
         peak = None if status == "failed" else peak_memory(self.device)
         if not ranks.is_main():
             return
         best = None if state.best_step is None else {"step": state.best_step, "loss": state.best_value}
-        rate = self.throughput.median()
         content = {
             "status": status,
             "steps": state.step,

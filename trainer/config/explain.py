@@ -142,7 +142,9 @@ def _annotation_at(path: Path_) -> Any:
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself."""
+    """The members of a union, or the type itself; without the bounds that stand beside it."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)

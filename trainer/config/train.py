@@ -14,7 +14,7 @@ class Train(Section):
     """Passes over the training rows; a part of a pass is rounded up to whole steps."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps after which the run ends, whatever `epochs` says; null: no such end."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seeds new weights, the order of rows, dropout and the held-out rows."""
     clip: float | None = Field(1.0, gt=0.0)
     """The largest norm of the gradient; null: no clipping."""

@@ -119,6 +119,7 @@ def pack(rows: list[int], lengths: np.ndarray, layout: Layout, ranks: int) -> li
 
     The longest example goes first, each to the group with the fewest tokens (longest processing time, Graham 1969).
     """
+    assert max(lengths[row] for row in rows) <= layout.micro_tokens, "an example is longer than a row"
     total = sum(int(lengths[row]) for row in rows)
     groups = max(1, -(-total // layout.micro_tokens))
     while True:

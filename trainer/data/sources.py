@@ -120,9 +120,10 @@ def _neighbours(path: Path) -> str:
     if not folder.is_dir():
         return f"; there is no folder {folder} either"
     names = sorted(other.name for other in folder.iterdir() if other.suffix.lower() in JSONL + CSV)
-    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    stems = difflib.get_close_matches(path.stem, {Path(other).stem for other in names}, n=3, cutoff=0.6)
+    near = [str(folder / other) for other in names if Path(other).stem in stems]
     if near:
-        return f"; did you mean {' or '.join(str(folder / other) for other in near)}?"
+        return f"; did you mean {' or '.join(near)}?"
     if names:
         return f"; {folder} holds {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
     return f"; {folder.resolve()} holds no file that ends in {', '.join(JSONL + CSV)}"

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from trainer.config.model import NewTokenizer
 from trainer.config.recipe import Recipe
@@ -58,18 +61,41 @@ def _pretrained(recipe: Recipe) -> "PreTrainedTokenizerBase":
             )
     elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise RecipeError([Problem(key, f"{name}: no such folder; name a transformers folder or a hub id")])
+    # What is downloaded already needs no network, whose retries take a minute where there is none.
+    failure: Exception | None = None
+    attempts = [True] if path.is_dir() or not _hub_answers() else [True, False]
+    for local in attempts:
+        try:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                str(path) if path.is_dir() else name,
+                revision=model.revision if key == "model.name" else None,
+                trust_remote_code=model.trust_remote_code,
+                local_files_only=local,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            failure = error
+        else:
+            return tokenizer
+    lines = str(failure).strip().splitlines()
+    reason = lines[0].rstrip(".") if lines else type(failure).__name__
+    way_out = "name a folder that holds tokenizer.json, or a hub id that this machine can reach"
+    raise RecipeError([Problem(key, f"{name}: no tokenizer could be loaded ({reason}); {way_out}")]) from failure
+
+
+def _hub_answers() -> bool:
+    """Whether the model hub can be reached; a proxy is taken at its word."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if getproxies():
+        return True
+    address = urlsplit(constants.ENDPOINT)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(path) if path.is_dir() else name,
-            revision=model.revision if key == "model.name" else None,
-            trust_remote_code=model.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        way_out = "name a folder that holds tokenizer.json, or a hub id that this machine can reach"
-        raise RecipeError([Problem(key, f"{name}: no tokenizer could be loaded ({reason}); {way_out}")]) from error
-    return tokenizer
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _from_folder(place: Path) -> "PreTrainedTokenizerBase":

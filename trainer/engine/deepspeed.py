@@ -70,9 +70,15 @@ class DeepSpeedEngine:
         """As the protocol says; DeepSpeed clips by its own `gradient_clipping`."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
+        own = self._norm() if self.zero == 0 and not self.engine.bfloat16_enabled() else None
         self.engine.step()
         norm = self.engine.get_global_grad_norm()
+        norm = own if norm is None else norm
         return None if norm is None else float(norm)
+
+    def _norm(self) -> torch.Tensor:
+        """The gradient's norm, which DeepSpeed does not tell at stage 0 in float32."""
+        return nn.utils.get_total_norm([weight.grad for weight in self.module.parameters() if weight.grad is not None])
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> Terms:

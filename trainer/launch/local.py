@@ -15,7 +15,6 @@ from trainer.launch.watch import Signals, verdict, watch
 from trainer.launch.worker import Worker, start
 
 _BACKLOG = 1024
-_SHOW_CURSOR = b"\x1b[?25h"
 
 
 def run(
@@ -65,7 +64,7 @@ def run(
         error = verdict(workers, folder, signals)
         if error is None:
             return EXIT_DONE
-        _restore_cursor(console)
+        _leave_bar(console)
         with contextlib.suppress(OSError):  # a full disk must not hide why the run failed
             outcome.write_summary(folder, error, before)
         raise error
@@ -140,8 +139,8 @@ def _end(workers: Sequence[Worker]) -> None:
             worker.process.wait()
 
 
-def _restore_cursor(console: int | None) -> None:
-    """Shows the terminal's cursor again, which a progress bar hid and could not bring back."""
+def _leave_bar(console: int | None) -> None:
+    """Moves the terminal's cursor below a progress bar that a killed process left."""
     if console is not None and os.isatty(console):
         with contextlib.suppress(OSError):
-            os.write(console, _SHOW_CURSOR)
+            os.write(console, b"\n")

@@ -8,6 +8,7 @@ import torch
 from trainer import ranks
 from trainer.loop.callback import StepMetrics
 from trainer.loop.state import State
+from trainer.loop.throughput import Throughput
 
 
 def peak_memory(device: torch.device) -> int:
@@ -27,18 +28,20 @@ class Meter:
         self.device = device
         self.began = self.since = time.monotonic()
         self.outside = 0.0
+        self.throughput = Throughput()
         self._clear()
 
     def _clear(self) -> None:
         self.loss = torch.zeros((), device=self.device)
         self.tokens = self.targets = self.steps = 0
 
-    def add(self, loss: torch.Tensor, tokens: int, targets: float) -> None:
-        """One optimizer step: this rank's share of its loss, its tokens, and the learned tokens of all ranks."""
+    def add(self, loss: torch.Tensor, tokens: float, targets: float, seconds: float) -> None:
+        """One optimizer step: this rank's share of its loss, the tokens and learned tokens of all ranks, its length."""
         self.loss = self.loss + loss
-        self.tokens += tokens
+        self.tokens += int(tokens)
         self.targets += int(targets)
         self.steps += 1
+        self.throughput.add(int(tokens), seconds)
 
     def pause(self, seconds: float) -> None:
         """Leaves out time that was not spent training, such as a validation."""
@@ -47,21 +50,20 @@ class Meter:
     def report(self, state: State, lr: float, grad_norm: float | None) -> StepMetrics:
         """Metrics over all ranks since the last report."""
         now = time.monotonic()
-        totals = ranks.all_reduce({"loss": float(self.loss), "tokens": float(self.tokens)})
+        loss = ranks.all_reduce({"loss": float(self.loss)})["loss"]
         seconds = max(1e-9, now - self.since - self.outside)
         metrics = StepMetrics(
             step=state.step,
             epoch=state.epoch,
-            loss=totals["loss"] / max(1, self.steps),
+            loss=loss / max(1, self.steps),
             lr=lr,
             grad_norm=grad_norm,
-            tokens=int(totals["tokens"]),
+            tokens=self.tokens,
             targets=self.targets,
-            tokens_per_second=totals["tokens"] / seconds,
+            tokens_per_second=self.tokens / seconds,
             peak_memory_bytes=peak_memory(self.device),
             seconds=now - self.began,
         )
-        state.tokens += metrics.tokens
         self.since, self.outside = now, 0.0
         self._clear()
         return metrics

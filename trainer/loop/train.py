@@ -17,6 +17,7 @@ from trainer.loop.callback import Callback
 from trainer.loop.meter import Meter
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
+from trainer.loop.throughput import Throughput
 from trainer.optim import schedule
 
 
@@ -28,8 +29,8 @@ def train(
     windows: Windows,
     callbacks: Sequence[Callback],
     stop: StopRequest,
-) -> None:
-    """Optimizer steps from `state.step` to `state.steps`, or to a stop.
+) -> Throughput:
+    """Optimizer steps from `state.step` to `state.steps`, or to a stop; how fast they were.
 
     The whole window of a step is read before its first micro-batch, because each term of the loss is divided once, by
     its count over the step and all ranks: that makes the gradient independent of the split.
@@ -40,28 +41,33 @@ def train(
     meter.since = time.monotonic()
     while state.step < state.steps and not state.stopping:
         window = windows.window(state.step)
-        counts = ranks.all_reduce({**task.counts(window.batches), "stop": float(stop.requested)})
-        state.stopping = counts.pop("stop") > 0
+        began = time.monotonic()
+        own = float(sum(batch.tokens for batch in window.batches))
+        counts = ranks.all_reduce({**task.counts(window.batches), " tokens": own, " stop": float(stop.requested)})
+        state.stopping = counts.pop(" stop") > 0
+        tokens = counts.pop(" tokens")
         torch.manual_seed(_seed_of_step(recipe.train.seed, state.step))
         loss = _accumulate(engine, task, window, counts)
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
         grad_norm = engine.step(lr)
         state.step += 1
         state.epoch = state.step / windows.per_epoch
-        meter.add(loss, sum(batch.tokens for batch in window.batches), sum(counts.values()))
+        state.tokens += int(tokens)
+        meter.add(loss, tokens, sum(counts.values()), time.monotonic() - began)
         if state.step % recipe.log.every == 0 or state.step == state.steps or state.stopping:
             metrics = meter.report(state, lr, grad_norm)
+            for callback in callbacks:
+                callback.report(state, metrics)
             if not math.isfinite(metrics.loss):
                 raise RunError(
                     f"the loss is {metrics.loss} at step {state.step}; a lower optimizer.lr, a longer schedule.warmup "
                     "or train.precision: float32 may help"
                 )
-            for callback in callbacks:
-                callback.report(state, metrics)
         began = time.monotonic()
         for callback in callbacks:
             callback.step_end(state)
         meter.pause(time.monotonic() - began)
+    return meter.throughput
 
 
 def _accumulate(engine: Engine, task: Any, window: Window, counts: dict[str, float]) -> torch.Tensor:

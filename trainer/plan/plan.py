@@ -43,11 +43,12 @@ class Plan:
             rows += f"; {manifest.train_tokens:,} tokens, {share:.0%} of them learned"
         if manifest.cut or manifest.dropped:
             rows += f"; {manifest.cut:,} cut, {manifest.dropped:,} left out"
+        processes = f"{self.batch.ranks} process{'es' if self.batch.ranks > 1 else ''}"
         engine = f"DeepSpeed ZeRO-{self.zero}" if self.engine == "deepspeed" else "torch"
         lines = [
             f"Data: {rows}",
             f"Batch: {self.batch.sentence()}; {self.steps:,} steps ({self.steps_per_epoch:,} an epoch)",
-            f"Engine: {engine}, {self.batch.ranks} process{'es' if self.batch.ranks > 1 else ''}, {self.precision} products",
+            f"Engine: {engine}, {processes}, {self.precision} products",
         ]
         if self.parameters is not None:
             lines.append(f"Model: {self.parameters:,} parameters, {self.trainable:,} of them train")

@@ -1,4 +1,4 @@
-from trainer.callbacks.throughput import Throughput
+from trainer.loop.throughput import Throughput
 
 
 def test_the_first_two_intervals_are_left_out() -> None:

@@ -1,0 +1,108 @@
+import a_recipe
+import pytest
+
+from trainer.plan.batch import count_steps, plan_batch, the_global_batch_divides
+from trainer.plan.manifest import Manifest
+
+
+@pytest.mark.parametrize(
+    ("micro", "ranks", "accumulate", "sentence"),
+    [
+        (4, 2, 8, "4 per device x 8 accumulate x 2 devices = 64 examples a step"),
+        (64, 1, 1, "64 per device x 1 accumulate x 1 device = 64 examples a step"),
+        (1, 8, 8, "1 per device x 8 accumulate x 8 devices = 64 examples a step"),
+    ],
+)
+def test_a_padded_step_is_shared_out_evenly(micro: int, ranks: int, accumulate: int, sentence: str) -> None:
+    recipe = a_recipe.recipe(data={"packing": False}, batch={"micro": micro, "global": 64})
+
+    plan = plan_batch(recipe, Manifest(1000, 0), ranks)
+
+    assert plan.sentence() == sentence
+    assert plan.to_json() == {
+        "micro": micro,
+        "accumulate": accumulate,
+        "accumulate_is_estimate": False,
+        "ranks": ranks,
+        "global": 64,
+        "packing": False,
+        "micro_tokens": None,
+    }
+
+
+def test_a_packed_step_says_how_many_rows_the_tokens_will_make() -> None:
+    recipe = a_recipe.recipe(data={"max_length": 512}, batch={"micro": 4, "global": 64})
+
+    # 64 examples of 100 tokens are 6,400 tokens: two devices with 2,048 tokens a row need two rows each.
+    plan = plan_batch(recipe, Manifest(1000, 0, train_tokens=100_000), 2)
+
+    assert plan.accumulate == 2
+    assert plan.to_json()["accumulate_is_estimate"] is True
+    assert plan.sentence() == (
+        "64 examples a step, laid end to end in about 2 rows of at most 2,048 tokens on each of 2 devices"
+    )
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(1, "about 1 row"), (None, "rows")])
+def test_few_tokens_make_one_row_and_unknown_tokens_no_number(tokens: int | None, rows: str) -> None:
+    plan = plan_batch(a_recipe.recipe(batch={"micro_tokens": 4096}), Manifest(1000, 0, train_tokens=tokens), 1)
+
+    assert plan.sentence() == (
+        f"64 examples a step, laid end to end in {rows} of at most 4,096 tokens on each of 1 device"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "micro", "ranks", "message"),
+    [
+        (
+            50,
+            4,
+            2,
+            "batch.global: 50 examples a step cannot be shared out as 4 per device on 2 devices; it can be 48 or 56 "
+            "(any multiple of 8), or set data.packing: true",
+        ),
+        (
+            3,
+            4,
+            1,
+            "batch.global: 3 examples a step cannot be shared out as 4 per device on 1 device; it can be 4 "
+            "(any multiple of 4), or set data.packing: true",
+        ),
+    ],
+)
+def test_a_padded_step_that_does_not_divide_says_which_can(given: int, micro: int, ranks: int, message: str) -> None:
+    recipe = a_recipe.recipe(data={"packing": False}, batch={"micro": micro, "global": given})
+
+    assert str(the_global_batch_divides(recipe, ranks)) == message
+
+
+@pytest.mark.parametrize(
+    ("packing", "given", "ranks"), [(False, 48, 2), (False, 4, 1), (True, 50, 2), (True, 1, 8), (True, 3, 1)]
+)
+def test_a_step_that_divides_or_is_packed_is_fine(packing: bool, given: int, ranks: int) -> None:
+    recipe = a_recipe.recipe(data={"packing": packing}, batch={"micro": 4, "global": given})
+
+    assert the_global_batch_divides(recipe, ranks) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "max_steps", "steps"),
+    [
+        (640, 1, None, 10),
+        (641, 1, None, 11),
+        (640, 3, None, 30),
+        (641, 3, None, 33),
+        (640, 0.5, None, 5),
+        (641, 0.5, None, 6),
+        (640, 0.1, None, 1),
+        (640, 0.3, None, 3),
+        (1, 0.01, None, 1),
+        (640, 3, 7, 7),
+        (640, 3, 100, 30),
+    ],
+)
+def test_steps_follow_from_rows_and_epochs(rows: int, epochs: float, max_steps: int | None, steps: int) -> None:
+    recipe = a_recipe.recipe(train={"epochs": epochs, "max_steps": max_steps})
+
+    assert count_steps(recipe, rows) == steps

@@ -1,0 +1,69 @@
+import pytest
+
+from trainer.config.optimizer import Optimizer
+from trainer.plan.memory import StateMemory, state_memory
+
+TOTAL = 1200
+"""Parameters, all of which train where nothing else is said."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "zero", "dtype", "master", "weights", "gradients", "optimizer"),
+    [
+        # Plain torch holds everything on each device: 2 moments, and masters where weights have fewer bits.
+        ("torch", 0, "float32", "float32", 4800, 4800, 9600),
+        ("torch", 0, "float32", "none", 4800, 4800, 9600),
+        ("torch", 0, "bfloat16", "float32", 2400, 2400, 14400),
+        ("torch", 0, "bfloat16", "none", 2400, 2400, 4800),
+        # ZeRO on four devices, as in the paper: 2 + 2 + 12 bytes a parameter in bfloat16. Shares of gradients are
+        # added up in float32, so they take 4.
+        ("deepspeed", 1, "bfloat16", "float32", 2400, 2400, 3600),
+        ("deepspeed", 2, "bfloat16", "float32", 2400, 1200, 3600),
+        ("deepspeed", 3, "bfloat16", "float32", 600, 1200, 3600),
+        # Without masters the copy has the bits of the weights: 2 + 2 + 6.
+        ("deepspeed", 2, "bfloat16", "none", 2400, 600, 1800),
+        # Stage 0 shares nothing out.
+        ("deepspeed", 0, "bfloat16", "float32", 2400, 2400, 14400),
+        # DeepSpeed keeps a float32 copy beside float32 weights too: 4 + 4 + 12.
+        ("deepspeed", 1, "float32", "float32", 4800, 4800, 3600),
+        ("deepspeed", 2, "float32", "float32", 4800, 1200, 3600),
+        ("deepspeed", 3, "float32", "float32", 1200, 1200, 3600),
+    ],
+)
+def test_bytes_a_device_of_four(
+    engine: str, zero: int, dtype: str, master: str, weights: int, gradients: int, optimizer: int
+) -> None:
+    memory = state_memory(
+        TOTAL,
+        TOTAL,
+        dtype=dtype,
+        optimizer=Optimizer.model_validate({"master": master}),
+        engine=engine,
+        zero=zero,
+        ranks=4,
+    )
+
+    assert (memory.weights, memory.gradients, memory.optimizer) == (weights, gradients, optimizer)
+    assert memory.total == weights + gradients + optimizer
+
+
+def test_frozen_parameters_hold_weights_alone() -> None:
+    memory = state_memory(1000, 10, dtype="bfloat16", optimizer=Optimizer(), engine="torch", zero=0, ranks=1)
+
+    assert memory == StateMemory(weights=2000, gradients=20, optimizer=120)
+
+
+def test_a_share_is_rounded_up() -> None:
+    memory = state_memory(5, 5, dtype="bfloat16", optimizer=Optimizer(), engine="deepspeed", zero=3, ranks=4)
+
+    assert (memory.weights, memory.gradients, memory.optimizer) == (3, 5, 15)
+
+
+def test_the_json_marks_what_is_not_predicted() -> None:
+    assert StateMemory(1, 2, 3).to_json() == {
+        "tensors": 6,
+        "process": None,
+        "low": None,
+        "high": None,
+        "components": {"weights": 1, "gradients": 2, "optimizer": 3},
+    }

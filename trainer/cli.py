@@ -44,6 +44,7 @@ def train(recipe: RecipePath, settings: Overrides = None) -> None:
     from trainer.launch import local, lock
 
     wanted = prepare.read(recipe, settings or [])
+    typer.echo("Checking the rows ...")
     start = prepare.examine(wanted)
     with lock.hold(start.folder) as held:
         if start.done:

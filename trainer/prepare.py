@@ -9,7 +9,6 @@ from trainer.checkpoint.listing import steps_of
 from trainer.config.agreement import differences
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
-from trainer.data import corpus
 from trainer.errors import Problem, RecipeError
 from trainer.launch import lock
 from trainer.plan import deepspeed_json, parameters
@@ -25,6 +24,11 @@ def read(path: Path, overrides: Sequence[str]) -> Recipe:
 
 def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
     """The plan of a recipe over its counted rows; what only tokens can tell is left open."""
+    # Here, because it imports NumPy, which a wrong recipe need not wait for.
+    from trainer.data import corpus
+
+    if not resuming:
+        plans.check_batch(recipe)
     return plans.make(recipe, corpus.count(recipe), vocabulary=_vocabulary(recipe), resuming=resuming)
 
 

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
 from trainer.adapter.methods import METHODS
+from trainer.callbacks import environment
 from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
@@ -21,6 +22,7 @@ from trainer.callbacks.sample import Sampler, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import folder as checkpoints
+from trainer.checkpoint import resume
 from trainer.checkpoint.listing import of_step
 from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
@@ -72,7 +74,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     task = TASKS[recipe.task.kind]
     module = task.CausalLM(model, DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None)
     engine.prepare(module, recipe.optimizer)
-    state = _state(plan, newest, engine)
+    state = _state(plan, newest, engine, say)
     windows = _windows(recipe, plan, tokenizer, corpus.train, recipe.train.seed if recipe.data.shuffle else None)
     _compare_forward(module, windows, engine, say)
 
@@ -86,7 +88,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     try:
         rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
         if state.step == state.steps:
-            _take_best(folder, state, engine)
+            _take_best(folder, state, engine, say)
             save_model(folder / "model", engine, model, tokenizer)
             _sample(folder, "after", sampler)
         status = "completed" if state.step == state.steps else "stopped"
@@ -107,6 +109,7 @@ def _plan(recipe: Recipe, folder: Path, corpus: Corpus, vocabulary: int, *, resu
     plan = plans.make(recipe, corpus.manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
     if ranks.is_main():
         write_json(folder / "plan.json", plan.to_json())
+        environment.write(folder, engines.device())
     return plan
 
 
@@ -122,11 +125,11 @@ def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -
     return settings
 
 
-def _state(plan: Plan, newest: Path | None, engine: Engine) -> State:
+def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
     """A new state, or that of the newest checkpoint with its weights and optimizer loaded."""
     if newest is None:
         return State(steps=plan.steps)
-    engine.load_state(newest)
+    resume.load(newest, engine, say)
     saved = checkpoints.read_state(newest)
     known = {field.name for field in fields(State)}
     state = State(**{name: value for name, value in saved.items() if name in known})
@@ -187,10 +190,10 @@ def _callbacks(
     return [*views, Evaluate(recipe.evaluate, engine, task, validation, [*views, saver]), saver]
 
 
-def _take_best(folder: Path, state: State, engine: Engine) -> None:
+def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
     """Goes back to the weights of the best validation, where they are not the last."""
     if state.best_step and state.best_step != state.step:
-        engine.load_state(of_step(folder, state.best_step), weights_only=True)
+        resume.load(of_step(folder, state.best_step), engine, say)
 
 
 def _sample(folder: Path, when: str, sampler: Sampler) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from trainer.errors import RecipeError
@@ -45,6 +46,15 @@ def test_grouped_heads_share_their_keys_in_order() -> None:
 
     whole = _attend(query, key[:, [0, 0, 1, 1]], value[:, [0, 0, 1, 1]], SEGMENT_LENGTHS)
     assert torch.equal(grouped, whole)
+
+
+def test_a_model_may_scale_its_scores_itself() -> None:
+    query, key, value = _heads(length=6)
+
+    scaled, _ = segments_attention(torch.nn.Module(), query, key, value, None, segments=(6,), scaling=0.3)
+
+    expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
+    torch.testing.assert_close(scaled, expected.transpose(1, 2))
 
 
 def test_a_window_sees_itself_and_the_tokens_just_before() -> None:

@@ -63,6 +63,13 @@ def test_few_tokens_make_one_row_and_unknown_tokens_no_number(tokens: int | None
             "(any multiple of 8), or set data.packing: true",
         ),
         (
+            12,
+            4,
+            2,
+            "batch.global: 12 examples a step cannot be shared out as 4 per device on 2 devices; it can be 8 or 16 "
+            "(any multiple of 8), or set data.packing: true",
+        ),
+        (
             3,
             4,
             1,

@@ -1,6 +1,6 @@
 """The checkpoints of a run folder: written beside, renamed when whole, so that a kill leaves the last good one.
 
-checkpoints/step-00000200/state.json      counters of the run
+checkpoints/step-00000200/state.json      counters of the run, and which engine on how many processes wrote it
 checkpoints/step-00000200/files.json      size and SHA-256 of every other file
 checkpoints/step-00000200/...             what the engine wrote
 checkpoints/best -> step-00000100
@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def save(run: Path, engine: Engine, state: dict[str, Any]) -> Path:
             _write_json(
                 unfinished / "files.json", {name: _fingerprint(unfinished / name) for name in _files(unfinished)}
             )
-            _write_json(unfinished / "state.json", state)
+            _write_json(unfinished / "state.json", {**state, "shards": asdict(engine.shards)})
             shutil.rmtree(target, ignore_errors=True)
             unfinished.rename(target)
             _sync(target.parent)

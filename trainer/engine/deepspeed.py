@@ -3,7 +3,10 @@
 The only file that imports deepspeed.
 """
 
+import argparse
+import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,16 +20,61 @@ from transformers.integrations import HfDeepSpeedConfig
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
-from trainer.engine.engine import Terms
+from trainer.engine import universal
+from trainer.engine.engine import Shards, Terms
 from trainer.errors import RunError
 from trainer.optim import groups, optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
     import deepspeed
+    from deepspeed.checkpoint import ds_to_universal
     from deepspeed.utils import logger
 
-_TAG = "state"
+_TAG = universal.FOLDER
+_NAMES = "shardtune_names"
+"""In stage 0's file: the names of the trained parameters in the optimizer's order."""
+
+
+def convert(folder: Path, target: Path, zero: int) -> None:
+    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form."""
+    if zero == 0:
+        _convert_stage_0(folder, target)
+        return
+    arguments = argparse.Namespace(
+        input_folder=str(folder / _TAG),
+        output_folder=str(target / _TAG),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
+    with contextlib.redirect_stdout(sys.stderr):
+        ds_to_universal.main(arguments)
+    if zero == 3:
+        # Where the other stages keep one count of steps beside each parameter, stage 3 keeps one for all.
+        common = torch.load(universal.place(target, "optimizer_state.pt"), map_location="cpu", weights_only=False)
+        step = common["optimizer_state_dict"]["state"][0]["step"]
+        for tensor in universal.place(target, "").glob("*/fp32.pt"):
+            _wrap(tensor.parent, step)
+
+
+def _wrap(here: Path, step: Any) -> None:
+    """Stage 3 writes bare tensors, which the other stages do not read."""
+    for part in ("fp32", *universal.MOMENTS):
+        torch.save({"param": torch.load(here / f"{part}.pt", weights_only=True)}, here / f"{part}.pt")
+    torch.save(step, here / "step.pt")
+
+
+def _convert_stage_0(folder: Path, target: Path) -> None:
+    """Stage 0 keeps one optimizer over whole tensors; with weights in fewer bits, over their float32 copies."""
+    saved = torch.load(folder / _TAG / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+    optimizer, names = saved["optimizer"], saved[_NAMES]
+    copies = [copy for group in optimizer.get("fp32_groups", []) for copy in group]
+    states = optimizer.get("optimizer_state_dict", optimizer)["state"]
+    for index, name in enumerate(names):
+        universal.write(target, name, copies[index] if copies else saved["module"][name], states[index])
 
 
 class DeepSpeedEngine:
@@ -44,6 +92,11 @@ class DeepSpeedEngine:
         deepspeed.init_distributed(dist_init_required=False, verbose=False)
         self._transformers: HfDeepSpeedConfig | None = None
 
+    @property
+    def shards(self) -> Shards:
+        """As the protocol says."""
+        return Shards("deepspeed", self.zero, ranks.world_size())
+
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Under ZeRO-3, transformers shares each weight out as it is read."""
@@ -55,7 +108,15 @@ class DeepSpeedEngine:
         """Hands the module and torch's own Adam to DeepSpeed."""
         optimizer = optimizers.build(settings, groups.groups(module, settings.weight_decay))
         self.module = module
+        names = {parameter: name for name, parameter in module.named_parameters()}
+        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.names = [names[weight] for weight in self.weights]
+        self.constants = [{**group, "params": None} for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=self.settings)
+        # Stage 0 makes the moments by a step without gradients, which would count as the first one.
+        optimizer.state.clear()
 
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DeepSpeed averages over ranks, hence the factor `world_size`."""
@@ -89,15 +150,60 @@ class DeepSpeedEngine:
 
     def save_state(self, folder: Path) -> None:
         """DeepSpeed's own files: each rank writes its shard."""
-        self.engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        self.engine.save_checkpoint(str(folder), tag=_TAG, client_state={_NAMES: self.names}, save_latest=False)
 
-    def load_state(self, folder: Path, *, weights_only: bool = False) -> None:
+    def load_state(self, folder: Path) -> None:
         """As the protocol says."""
-        path, _ = self.engine.load_checkpoint(
-            str(folder), tag=_TAG, load_optimizer_states=not weights_only, load_lr_scheduler_states=False
-        )
+        path, _ = self.engine.load_checkpoint(str(folder), tag=_TAG, load_lr_scheduler_states=False)
         if path is None:
             raise RunError(f"DeepSpeed found no state in {folder}")
+        self._keep_constants()
+
+    def load_universal(self, folder: Path) -> None:
+        """As the protocol says; DeepSpeed reads its shares of the whole tensors."""
+        if self.zero == 0:
+            universal.load(folder, self._named(), self._optimizer())
+            return
+        if ranks.is_main():
+            self._complete(folder)
+        ranks.barrier()
+        self.engine._config.load_universal_checkpoint = True
+        try:
+            self.load_state(folder)
+        finally:
+            self.engine._config.load_universal_checkpoint = False
+        # Stage 3 lets all its pieces share one count, which each of them would then raise.
+        for state in self._optimizer().state.values():
+            state["step"] = torch.as_tensor(state["step"]).clone()
+
+    def _complete(self, folder: Path) -> None:
+        """What DeepSpeed's readers want beside the tensors, alike for every source."""
+        step = torch.load(universal.place(folder, self.names[0]) / "step.pt", weights_only=True)
+        groups = {"param_groups": self.constants}
+        common = {
+            "ds_version": deepspeed.__version__,
+            "optimizer_state_dict": {"state": {0: {"step": step}}, **groups},
+            **groups,
+        }
+        torch.save(common, universal.place(folder, "optimizer_state.pt"))
+        counts = {"dp_world_size": ranks.world_size(), "mp_world_size": 1, "global_steps": int(step)}
+        name = "zero_pp_rank_0_mp_rank_00_model_states.pt" if self.zero == 3 else "mp_rank_00_model_states.pt"
+        torch.save({"module": {}, "global_samples": 0, "skipped_steps": 0, **counts}, folder / _TAG / name)
+
+    def _keep_constants(self) -> None:
+        """Constants of the groups are the recipe's; stage 3 would give all groups those of the first."""
+        for group, constants in zip(self._optimizer().param_groups, self.constants, strict=True):
+            group.update({key: value for key, value in constants.items() if key != "params"})
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """torch's optimizer inside DeepSpeed's wrapper, where there is one."""
+        inner: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
+        return inner
+
+    def _named(self) -> list[universal.Named]:
+        """Stage 0's trained parameters in the optimizer's order."""
+        stepped = [parameter for group in self._optimizer().param_groups for parameter in group["params"]]
+        return list(zip(self.names, self.weights, stepped, strict=True))
 
     def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Under ZeRO-3 one tensor at a time is put together."""
@@ -112,7 +218,7 @@ class DeepSpeedEngine:
     def release(self) -> None:
         """As the protocol says; DeepSpeed's hooks are taken off the module too."""
         self.engine.destroy()
-        del self.engine, self.module
+        del self.engine, self.module, self.weights
 
     def _whole(self, tensors: list[torch.Tensor]) -> AbstractContextManager[None]:
         shared = [tensor for tensor in tensors if hasattr(tensor, "ds_id")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +16,29 @@ Terms = dict[str, torch.Tensor]
 """Summed loss of each term over one micro-batch, detached."""
 
 
+@dataclass(frozen=True)
+class Shards:
+    """How the state of a run is laid over its processes; kept beside every checkpoint."""
+
+    engine: str
+    """torch or deepspeed."""
+    zero: int
+    """The ZeRO stage; 0 where nothing is shared out."""
+    ranks: int
+    """Processes that wrote it."""
+    def __str__(self) -> str:
+        kind = "torch" if self.engine == "torch" else f"DeepSpeed ZeRO-{self.zero}"
+        return f"{kind} on {self.ranks} process{'es' if self.ranks > 1 else ''}"
+
+
 class Engine(Protocol):
     """Made before the model, because ZeRO-3 must be there while weights are read."""
 
     device: torch.device
+
+    @property
+    def shards(self) -> Shards:
+        """How this engine lays its state over the processes."""
 
     def loading(self) -> AbstractContextManager[None]:
         """What has to hold while weights are made or read."""
@@ -41,8 +61,11 @@ class Engine(Protocol):
     def save_state(self, folder: Path) -> None:
         """Weights and optimizer into a folder that is there on every rank; all ranks call it."""
 
-    def load_state(self, folder: Path, *, weights_only: bool = False) -> None:
-        """What `save_state` wrote; all ranks call it."""
+    def load_state(self, folder: Path) -> None:
+        """What `save_state` wrote, as these very shards; all ranks call it."""
+
+    def load_universal(self, folder: Path) -> None:
+        """What other shards saved, brought into the universal form; all ranks call it."""
 
     def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each entry of the module's state in full, one at a time; all ranks iterate, rank 0 uses what it gets."""

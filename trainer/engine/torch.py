@@ -11,8 +11,23 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
-from trainer.engine.engine import Terms
+from trainer.engine import universal
+from trainer.engine.engine import Shards, Terms
 from trainer.optim import groups, masters, optimizers
+
+
+_FILE = "torch.pt"
+
+
+def convert(folder: Path, target: Path) -> None:
+    """Brings what a `TorchEngine` saved into the universal form."""
+    saved = torch.load(folder / _FILE, map_location="cpu", weights_only=True, mmap=True)
+    masters = iter(saved["masters"])
+    states = saved["optimizer"]["state"]
+    for index, name in enumerate(saved["names"]):
+        weight = saved["module"][name]
+        reduced = saved["masters"] and weight.dtype != torch.float32
+        universal.write(target, name, next(masters) if reduced else weight, states[index])
 
 
 class TorchEngine:
@@ -21,6 +36,11 @@ class TorchEngine:
     def __init__(self, device: torch.device, clip: float | None) -> None:
         self.device = device
         self.clip = clip
+
+    @property
+    def shards(self) -> Shards:
+        """As the protocol says."""
+        return Shards("torch", 0, ranks.world_size())
 
     def loading(self) -> AbstractContextManager[None]:
         """Nothing special: each process reads the whole model."""
@@ -32,6 +52,7 @@ class TorchEngine:
         parameters = groups.groups(self.module, settings.weight_decay)
         self.masters = masters.Masters(parameters) if settings.master == "float32" else None
         self.optimizer = optimizers.build(settings, self.masters.groups if self.masters else parameters)
+        self.weights = [weight for group in parameters for weight in group["params"]]
         self.stepped = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.replica: nn.Module = self.module
         if ranks.world_size() > 1:
@@ -81,18 +102,27 @@ class TorchEngine:
                 "module": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "masters": self.masters.state() if self.masters else [],
+                "names": [name for name, *_ in self._named()],
             },
-            folder / "torch.pt",
+            folder / _FILE,
         )
 
-    def load_state(self, folder: Path, *, weights_only: bool = False) -> None:
-        """As the protocol says."""
-        saved = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
+    def load_state(self, folder: Path) -> None:
+        """As the protocol says; the number of replicas does not matter."""
+        saved = torch.load(folder / _FILE, map_location=self.device, weights_only=True)
         self.module.load_state_dict(saved["module"])
         if self.masters:
             self.masters.load_state(saved["masters"])
-        if not weights_only:
-            self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+
+    def load_universal(self, folder: Path) -> None:
+        """As the protocol says."""
+        universal.load(folder, self._named(), self.optimizer)
+
+    def _named(self) -> list[universal.Named]:
+        """The trained parameters in the optimizer's order."""
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
+        return [(names[weight], weight, stepped) for weight, stepped in zip(self.weights, self.stepped, strict=True)]
 
     def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every process holds every tensor already."""
@@ -105,4 +135,4 @@ class TorchEngine:
 
     def release(self) -> None:
         """As the protocol says."""
-        del self.module, self.replica, self.optimizer, self.masters, self.stepped
+        del self.module, self.replica, self.optimizer, self.masters, self.weights, self.stepped

@@ -80,6 +80,13 @@ class Plan:
         }
 
 
+def check_batch(recipe: Recipe, processes: int | None = None) -> None:
+    """RecipeError where a new run cannot share its steps out; asked before rows are counted, which takes longer."""
+    count = processes or int(choose_processes(recipe, ranks.accelerators()).value)
+    if problem := the_global_batch_divides(recipe, count):
+        raise RecipeError([problem])
+
+
 def make(
     recipe: Recipe,
     manifest: Manifest,
@@ -94,8 +101,8 @@ def make(
     """
     chosen = [choose_processes(recipe, ranks.accelerators()), *choose_engine(recipe, processes)]
     count = processes or int(chosen[0].value)
-    if not resuming and (problem := the_global_batch_divides(recipe, count)):
-        raise RecipeError([problem])
+    if not resuming:
+        check_batch(recipe, count)
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
     listed = of_model(recipe.model, vocabulary)

@@ -1,6 +1,7 @@
 """The last words of a run: where the model is, how to look at the curves, and what the model says now."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ def closing(folder: Path) -> str:
     if (rate := summary["tokens_per_second"]) is not None:
         lines.append(f"Speed: {rate:,.0f} tokens/s; {summary['steps']} steps in {summary['wall_seconds']:.0f} s")
     if (folder / "tensorboard").is_dir():
-        lines.append(f"Curves: tensorboard --logdir {folder / 'tensorboard'}")
+        lines.append(f"Curves: {_beside_python('tensorboard')} --logdir {folder / 'tensorboard'}")
     samples = folder / "samples.json"
     if samples.exists():
         held = json.loads(samples.read_text(encoding="utf-8"))
         for before, after in zip(held.get("before", []), held.get("after", []), strict=False):
             lines += _side_by_side(before, after)
     return "\n".join(lines)
+
+
+def _beside_python(program: str) -> str:
+    """A program of this environment, as it can be typed from here whether the environment is activated or not."""
+    path = Path(sys.executable).with_name(program)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _side_by_side(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -333,7 +333,7 @@ _SOURCES = st.fixed_dictionaries(
 @settings(max_examples=50, deadline=None)
 @given(
     train=st.lists(_SOURCES, min_size=1, max_size=3),
-    validation=st.none() | st.builds(lambda share: {"fraction": share}, st.floats(0.01, 0.99)) | st.lists(_SOURCES),
+    validation=st.none() | st.builds(lambda share: {"fraction": share}, st.floats(0.01, 0.99)) | st.lists(_SOURCES, min_size=1),
     name=_WORDS,
     revision=st.none() | _WORDS,
     lr=st.floats(1e-12, 1e6),

@@ -10,6 +10,13 @@ from trainer.errors import RecipeError
 NEW_MODEL: dict[str, Any] = {"name": None, "config": {"model_type": "llama"}, "tokenizer": {"vocab_size": 300}}
 
 BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
+    "validation_names_a_source": [({"data": {"validation": []}}, "data.validation: is an empty list")],
+    "products_are_no_wider_than_weights": [
+        (
+            {"model": {"dtype": "bfloat16"}, "train": {"precision": "float32"}},
+            "train.precision: float32 does not go with weights stored in bfloat16; set model.dtype: float32, or auto",
+        )
+    ],
     "a_model_is_named_or_described": [
         ({"model": {"name": None}}, "model.name: is needed: a transformers folder or a hub id"),
         (

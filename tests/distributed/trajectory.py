@@ -23,7 +23,7 @@ from trainer.plan import plan as plans
 from trainer.plan.manifest import Manifest
 from trainer.tasks import causal_lm
 
-ROWS, GLOBAL, MICRO = 64, 16, 4
+ROWS, GLOBAL, MICRO, CLIP = 64, 16, 4, 0.5
 """Four steps an epoch; four micro-batches a step on one rank, two on two."""
 
 
@@ -45,7 +45,7 @@ def recipe(engine: dict[str, Any], dtype: str = "float32", **optimizer: Any) -> 
         model={"name": "-", "dtype": dtype},
         data={"packing": False, "max_length": 25},
         batch={"micro": MICRO, "global": GLOBAL},
-        train={"clip": 0.5, "max_steps": 20},
+        train={"clip": CLIP, "max_steps": 20},
         optimizer={"lr": 3e-3, "weight_decay": 0.1, **optimizer},
         schedule={"kind": "cosine", "warmup": 2},
         log={"every": 1},
@@ -115,3 +115,16 @@ def resumed(engine: dict[str, Any], run: str, dtype: str = "float32") -> tuple[l
     kept = trained(made, wanted, 5, 10)
     made.release()
     return kept.losses, said
+
+
+def back(engine: dict[str, Any], run: str) -> dict[str, list[float]]:
+    """Steps 6 to 10, and again after going back to the checkpoint of step 5, as for the best of a run."""
+    wanted = recipe(engine)
+    made = prepared(wanted)
+    trained(made, wanted, 0, 5)
+    folder.save(Path(run), made, {"step": 5})
+    first = trained(made, wanted, 5, 10).losses
+    resume.load(of_step(Path(run), 5), made, print)
+    again = trained(made, wanted, 5, 10).losses
+    made.release()
+    return {"first": first, "again": again}

@@ -96,6 +96,23 @@ def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
     return None
 
 
+def validation_names_a_source(recipe: Recipe) -> Problem | None:
+    """An empty list is no way to say that there are no validation rows."""
+    if recipe.data.validation == ():
+        return Problem("data.validation", "is an empty list; name a source, or write null for no validation rows")
+    return None
+
+
+def products_are_no_wider_than_weights(recipe: Recipe) -> Problem | None:
+    """Products can be computed in fewer bits than weights are stored in, not in more."""
+    stored, computed = recipe.model.dtype, recipe.train.precision
+    if computed in ("auto", stored) or stored == "float32":
+        return None
+    return Problem(
+        "train.precision", f"{computed} does not go with weights stored in {stored}; set model.dtype: float32, or auto"
+    )
+
+
 RULES: tuple[Rule, ...] = (
     a_model_is_named_or_described,
     a_new_model_names_its_type,
@@ -107,6 +124,8 @@ RULES: tuple[Rule, ...] = (
     a_packed_row_holds_the_longest_example,
     processes_are_positive,
     the_mode_fits_the_metric,
+    products_are_no_wider_than_weights,
+    validation_names_a_source,
 )
 
 

@@ -12,3 +12,10 @@ def pair() -> Iterator[Pair]:
     living = Pair()
     yield living
     living.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the work of the known loss curve lies, which is too large for the repository."""
+    parser.addoption(
+        "--curve", metavar="FOLDER", help="a folder with model/ and data/train.jsonl of the known loss curve"
+    )

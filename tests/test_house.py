@@ -94,7 +94,7 @@ def _files(folder: str, *others: str) -> set[str]:
     ("section", "table", "files"),
     [
         (Task, TASKS, _files("tasks", "kinds")),
-        (Adapter, METHODS, _files("adapter", "methods")),
+        (Adapter, METHODS, _files("adapter", "methods", "adapted")),
         (Strategy, STRATEGIES, _files("strategy", "strategies")),
     ],
 )
@@ -135,6 +135,7 @@ def _imported(module: Path) -> Iterator[str]:
     ("vendor", "home"),
     [
         ("deepspeed", "trainer/engine/deepspeed.py"),
+        ("peft", "trainer/adapter/lora.py"),
         ("tensorboard", "trainer/callbacks/tensorboard.py"),
         ("torch.utils.tensorboard", "trainer/callbacks/tensorboard.py"),
     ],
@@ -190,10 +191,10 @@ def _caught(node: ast.expr) -> list[ast.expr]:
 def test_every_recipe_starts_with_its_command_and_loads(name: str) -> None:
     path = assets.recipes()[name]
 
-    first = path.read_text(encoding="utf-8").splitlines()[0]
+    command, *overrides = path.read_text(encoding="utf-8").splitlines()[0].split(".yaml")
 
-    assert first == f"# shardtune train {path.relative_to(ROOT).as_posix()}"
-    load(path)
+    assert f"{command}.yaml" == f"# shardtune train {path.relative_to(ROOT).as_posix()}"
+    load(path, "".join(overrides).split())
 
 
 def _own_files() -> Iterator[Path]:

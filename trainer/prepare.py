@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer import ranks
 from trainer.checkpoint.listing import steps_of
 from trainer.config.agreement import differences
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.launch import lock
-from trainer.plan import deepspeed_json, parameters
+from trainer.plan import adapter_parameters, deepspeed_json, numbers, parameters
 from trainer.plan import plan as plans
 from trainer.plan.files import write_text
 from trainer.plan.plan import Plan
@@ -19,7 +20,8 @@ from trainer.plan.plan import Plan
 
 def read(path: Path, overrides: Sequence[str]) -> Recipe:
     """The recipe of a file; RecipeError holds all that is wrong with it, its model folder and its DeepSpeed JSON."""
-    return load(path, overrides, checks=(deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model)))
+    checks = (deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model), adapter_parameters.problems)
+    return load(path, overrides, checks=checks)
 
 
 def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
@@ -35,7 +37,9 @@ def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
 def _vocabulary(recipe: Recipe) -> int | None:
     """The size of the vocabulary where the recipe alone tells it."""
     tokenizer = recipe.model.tokenizer
-    return None if tokenizer is None or isinstance(tokenizer, str) else tokenizer.vocab_size
+    if tokenizer is None or isinstance(tokenizer, str):
+        return None
+    return tokenizer.vocab_size + len(recipe.model.add_tokens)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class Start:
 
 def examine(recipe: Recipe) -> Start:
     """What a start of this recipe would do; raises what forbids it, and changes nothing."""
+    lacking = numbers.problems(recipe, ranks.accelerators())
+    if lacking:
+        raise RecipeError(lacking)
     folder = Path(recipe.output)
     resuming, changed = False, list[str]()
     previous = folder / "recipe.yaml"

@@ -101,6 +101,18 @@ def accelerators() -> int:
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
+def device_memory(processes: int) -> int | None:
+    """Bytes that one process's device has: the smallest CUDA device, or this machine's memory shared out."""
+    if accelerators() == 0:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // processes
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    listing = subprocess.run(query, capture_output=True, text=True, check=False)
+    sizes = [int(line) for line in listing.stdout.splitlines() if line.strip().isdigit()]
+    return min(sizes) * 2**20 if sizes else None
+
+
 def hub_cache() -> Path:
     """The folder where Hugging Face's hub client keeps what it downloaded; it need not exist."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"

@@ -12,6 +12,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
+from trainer.adapter.adapted import Adapted
 from trainer.adapter.methods import METHODS
 from trainer.callbacks import environment
 from trainer.callbacks.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import folder as checkpoints
 from trainer.checkpoint import resume
+from trainer.checkpoint.adapter_weights import save_adapter
 from trainer.checkpoint.listing import of_step
 from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
@@ -70,7 +72,9 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
 
     say("Loading the model ...")
     engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
-    model = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()))
+    new_tokens = tokenizers.new_tokens(recipe, tokenizer)
+    adapted = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()), recipe, new_tokens)
+    model = adapted.model
     task = TASKS[recipe.task.kind]
     module = task.CausalLM(model, DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None)
     engine.prepare(module, recipe.optimizer)
@@ -89,7 +93,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
         rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
         if state.step == state.steps:
             _take_best(folder, state, engine, say)
-            save_model(folder / "model", engine, model, tokenizer)
+            _save_result(folder, engine, adapted, tokenizer)
             _sample(folder, "after", sampler)
         status = "completed" if state.step == state.steps else "stopped"
     finally:
@@ -106,7 +110,9 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
 
 def _plan(recipe: Recipe, folder: Path, corpus: Corpus, vocabulary: int, *, resuming: bool) -> Plan:
     """The plan over the rows as they are; kept in plan.json."""
-    plan = plans.make(recipe, corpus.manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
+    own = plans.make(recipe, corpus.manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
+    # Devices of other nodes may be larger: what rank 0 chose is what all do.
+    plan: Plan = ranks.broadcast(own)
     if ranks.is_main():
         write_json(folder / "plan.json", plan.to_json())
         environment.write(folder, engines.device())
@@ -194,6 +200,14 @@ def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
     """Goes back to the weights of the best validation, where they are not the last."""
     if state.best_step and state.best_step != state.step:
         resume.load(of_step(folder, state.best_step), engine, say)
+
+
+def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The whole model, or what an adapter added to it."""
+    if adapted.save is None:
+        save_model(folder / "model", engine, adapted.model, tokenizer)
+    else:
+        save_adapter(folder / "adapter", engine, adapted, tokenizer)
 
 
 def _sample(folder: Path, when: str, sampler: Sampler) -> None:

@@ -42,13 +42,13 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
 
     assert recipe.model_dump(
         include={
-            "model": {"name", "dtype", "attention", "trust_remote_code"},
+            "model": {"name", "dtype", "attention", "add_tokens", "trust_remote_code"},
             "data": {"max_length", "too_long", "packing", "shuffle", "validation"},
             "optimizer": {"kind", "lr", "weight_decay", "master"},
             "schedule": True,
             "batch": {"micro", "global_"},
             "train": {"epochs", "max_steps", "seed", "clip", "precision", "checkpointing"},
-            "engine": {"kind", "zero", "deepspeed"},
+            "engine": {"kind", "zero", "offload", "deepspeed"},
             "launch": {"kind", "processes"},
             "checkpoint": True,
             "evaluate": {"every", "metric", "mode"},
@@ -59,7 +59,13 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
             "output": True,
         }
     ) == {
-        "model": {"name": "some/model", "dtype": "bfloat16", "attention": "auto", "trust_remote_code": False},
+        "model": {
+            "name": "some/model",
+            "dtype": "bfloat16",
+            "attention": "auto",
+            "add_tokens": (),
+            "trust_remote_code": False,
+        },
         "task": {"kind": "causal_lm"},
         "data": {
             "max_length": 2048,
@@ -68,7 +74,7 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
             "shuffle": True,
             "validation": {"fraction": 0.05},
         },
-        "adapter": {"kind": "none"},
+        "adapter": {"kind": "none", "r": 16, "alpha": 32, "dropout": 0.0, "targets": "all_linear"},
         "strategy": {"kind": "full"},
         "optimizer": {"kind": "adamw", "lr": 2e-4, "weight_decay": 0.0, "master": "float32"},
         "schedule": {"kind": "linear", "warmup": 0.03},
@@ -81,7 +87,7 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
             "precision": "auto",
             "checkpointing": "none",
         },
-        "engine": {"kind": "auto", "zero": "auto", "deepspeed": None},
+        "engine": {"kind": "auto", "zero": "auto", "offload": "none", "deepspeed": None},
         "launch": {"kind": "local", "processes": "auto"},
         "checkpoint": {"every": 200, "keep": 2, "resume": "auto"},
         "evaluate": {"every": 200, "metric": "loss", "mode": "min"},
@@ -156,7 +162,12 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ("engine: {zero: 4}", "engine.zero: 4 is not one of auto, 0, 1, 2, 3"),
         ("engine: {deepspeed: 3}", "engine.deepspeed: 3 does not fit; it takes text, a mapping or null"),
         ("engine: {deepspeed: [a]}", "engine.deepspeed: a list does not fit; it takes text, a mapping or null"),
-        ("adapter: {kind: lore}", "adapter.kind: 'lore' is not known; it takes none"),
+        ("adapter: {kind: lore}", "adapter.kind: 'lore' is not one of none, lora; did you mean lora?"),
+        (
+            "adapter: {targets: q_proj}",
+            "adapter.targets: 'q_proj' does not fit; it takes all_linear, attention, mlp or a list",
+        ),
+        ("strategy: {kind: ful}", "strategy.kind: 'ful' is not known; it takes full"),
         ("output: 3", "output: 3 is not text; put it in quotes"),
         ("output: 2024-12-05", "output: 2024-12-05 is not text; put it in quotes"),
         ("output: {a: b}", "output: a mapping is not text"),
@@ -333,7 +344,9 @@ _SOURCES = st.fixed_dictionaries(
 @settings(max_examples=50, deadline=None)
 @given(
     train=st.lists(_SOURCES, min_size=1, max_size=3),
-    validation=st.none() | st.builds(lambda share: {"fraction": share}, st.floats(0.01, 0.99)) | st.lists(_SOURCES, min_size=1),
+    validation=st.none()
+    | st.builds(lambda share: {"fraction": share}, st.floats(0.01, 0.99))
+    | st.lists(_SOURCES, min_size=1),
     name=_WORDS,
     revision=st.none() | _WORDS,
     lr=st.floats(1e-12, 1e6),

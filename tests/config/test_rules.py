@@ -37,6 +37,21 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "model.tokenizer: a new tokenizer does not fit the weights of model.name; leave the key out",
         ),
     ],
+    "an_adapter_stands_on_pretrained_weights": [
+        (
+            {"model": NEW_MODEL, "adapter": {"kind": "lora"}},
+            "adapter.kind: lora needs the pretrained weights of model.name; train a new model in full",
+        ),
+    ],
+    "targets_can_be_matched": [
+        ({"adapter": {"targets": []}}, "adapter.targets: holds nothing to match"),
+        ({"adapter": {"targets": ["q_proj", ""]}}, "adapter.targets: holds nothing to match"),
+        ({"adapter": {"targets": ["re:(q_proj"]}}, "adapter.targets: 're:(q_proj' is no regular expression"),
+    ],
+    "new_tokens_are_text_and_named_once": [
+        ({"model": {"add_tokens": ["<a>", " "]}}, "model.add_tokens: holds a token without a visible character"),
+        ({"model": {"add_tokens": ["<a>", "<b>", "<a>"]}}, "model.add_tokens: holds '<a>' twice; leave one out"),
+    ],
     "zero_needs_deepspeed": [
         (
             {"engine": {"kind": "torch", "zero": stage}},
@@ -61,6 +76,18 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "batch.micro_tokens: 2047 is less than one example of data.max_length: 2048 tokens",
         ),
     ],
+    "offload_needs_what_is_shared_out": [
+        ({"engine": {"kind": "torch", "offload": "cpu"}}, "engine.offload: is DeepSpeed's; set engine.kind: deepspeed"),
+        ({"engine": {"zero": 0, "offload": "cpu"}}, "engine.offload: has nothing to move at stage 0"),
+        (
+            {"engine": {"offload": {"optimizer": "cpu"}}, "optimizer": {"master": "none"}},
+            "engine.offload: needs optimizer.master: float32",
+        ),
+        (
+            {"engine": {"zero": 2, "offload": {"parameters": "cpu"}}},
+            "engine.offload.parameters: needs engine.zero: 3, not 2",
+        ),
+    ],
     "processes_are_positive": [
         ({"launch": {"processes": 0}}, "launch.processes: 0 is less than one process; leave it at auto"),
     ],
@@ -83,6 +110,9 @@ KEPT: list[dict[str, dict[str, Any]]] = [
     {"batch": {"micro_tokens": 2048}},
     {"batch": {"micro_tokens": 16}, "data": {"packing": False}},
     {"launch": {"processes": 1}},
+    {"engine": {"kind": "torch", "offload": "none"}},
+    {"engine": {"offload": "cpu"}},
+    {"engine": {"zero": 3, "offload": {"optimizer": "cpu", "parameters": "cpu"}}},
 ]
 
 

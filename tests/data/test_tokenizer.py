@@ -1,6 +1,8 @@
 import random
 from pathlib import Path
 
+import a_model
+import a_recipe
 import pytest
 from data import rows
 
@@ -66,3 +68,19 @@ def test_rows_that_are_wrong_train_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:4: has no completion"):
         tokenizer.load(rows.recipe(file), tmp_path)
     assert not (tmp_path / "tokenizer").exists()
+
+
+def test_new_tokens_follow_the_old_ones_and_are_whole(tmp_path: Path) -> None:
+    recipe = a_recipe.recipe(model={"name": str(a_model.save(tmp_path / "base")), "add_tokens": ["<a>", "<b>"]})
+
+    made = tokenizer.load(recipe, tmp_path)
+
+    assert tokenizer.new_tokens(recipe, made) == range(a_model.TOKENS, a_model.TOKENS + 2)
+    assert made("x<b>y")["input_ids"][1] == a_model.TOKENS + 1
+
+
+def test_a_token_that_is_there_is_refused(tmp_path: Path) -> None:
+    recipe = a_recipe.recipe(model={"name": str(a_model.save(tmp_path / "base")), "add_tokens": ["<a>", a_model.END]})
+
+    with pytest.raises(RecipeError, match=r"model\.add_tokens\.1: .* is a token of this tokenizer already"):
+        tokenizer.load(recipe, tmp_path)

@@ -86,7 +86,7 @@ def engine(kind: str, zero: int, micro: int, clip: float | None = None, dtype: s
 
 
 def gradient(kind: str, zero: int, packing: bool, micro: int, rows: int, global_: int, step: int) -> dict[str, Any]:
-    """The full gradient of optimizer step `step` over `rows` rows in steps of `global_`, and its loss over all ranks."""
+    """The full gradient of optimizer step `step` in steps of `global_` examples, and its loss over all ranks."""
     layout = Layout(global_=global_, micro=micro, packing=packing, micro_tokens=micro * 25, pad=0)
     windows = Windows(random_rows(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
     computing = engine(kind, zero, micro)

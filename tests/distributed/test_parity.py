@@ -1,6 +1,7 @@
 """The same seed and data give the same losses on every engine, with clipping, weight decay and accumulation."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 from distributed import trajectory
@@ -33,10 +34,7 @@ def test_ten_steps_have_the_losses_of_plain_torch(
     as_only_rank(monkeypatch)
     engine = {"kind": kind, "zero": zero} if kind == "deepspeed" else {"kind": kind}
 
-    if ranks == 1:
-        results = [trajectory.losses(engine, dtype)]
-    else:
-        results = pair.run(trajectory.losses, engine, dtype)
+    results = [trajectory.losses(engine, dtype)] if ranks == 1 else pair.run(trajectory.losses, engine, dtype)
 
     assert max(norm for norm in expected(dtype).norms if norm is not None) > trajectory.CLIP
     assert REACHED[dtype] <= ALLOWED[dtype]
@@ -44,3 +42,15 @@ def test_ten_steps_have_the_losses_of_plain_torch(
         assert difference(result.losses, expected(dtype).losses) <= REACHED[dtype]
         norms = [norm for norm in result.norms if norm is not None]
         assert difference(norms, [norm for norm in expected(dtype).norms if norm is not None]) <= ALLOWED[dtype]
+
+
+@pytest.mark.parametrize(
+    ("zero", "offload"),
+    [(1, "cpu"), (2, "cpu"), (3, "cpu"), (3, {"optimizer": "cpu"}), (3, {"parameters": "cpu"})],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_state_on_the_host_changes_no_loss(pair: Pair, dtype: str, zero: int, offload: Any) -> None:
+    results = pair.run(trajectory.losses, {"kind": "deepspeed", "zero": zero, "offload": offload}, dtype)
+
+    assert difference(results[0].losses, expected(dtype).losses) <= REACHED[dtype]

@@ -1,5 +1,6 @@
 """A short run through the real loop on this rank; runs in the test process and in the pair's ranks."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from distributed import steps
 
 from trainer import ranks
-from trainer.checkpoint import folder, resume
+from trainer.checkpoint import folder, resume, weights
 from trainer.checkpoint.listing import of_step
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Layout, Windows
@@ -128,3 +129,32 @@ def back(engine: dict[str, Any], run: str) -> dict[str, list[float]]:
     again = trained(made, wanted, 5, 10).losses
     made.release()
     return {"first": first, "again": again}
+
+
+class NoTokenizer:
+    """A model's tokenizer is not what is looked at here."""
+
+    def save_pretrained(self, path: Path) -> None:
+        pass
+
+
+def written(engine: dict[str, Any], target: str, dtype: str = "float32") -> dict[str, Any]:
+    """Two steps, then the folder of the model; its weights, and how many values stood whole at each piece."""
+    wanted = recipe(engine, dtype)
+    made = prepared(wanted)
+    trained(made, wanted, 0, 2)
+    model = made.module.model
+    whole: list[int] = []
+    gather = made.gather
+
+    def watched(names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        for piece in gather(names):
+            whole.append(sum(parameter.numel() for parameter in model.parameters()))
+            yield piece
+
+    made.gather = watched
+    weights.save_model(Path(target), made, model, NoTokenizer())
+    with made.gathered():
+        values = {name: tensor.detach().float().numpy().copy() for name, tensor in model.named_parameters()}
+    made.release()
+    return {"weights": values, "whole": max(whole)}

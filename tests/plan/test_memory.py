@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 
+from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
 from trainer.plan.memory import StateMemory, state_memory
 
@@ -51,6 +54,47 @@ def test_frozen_parameters_hold_weights_alone() -> None:
     memory = state_memory(1000, 10, dtype="bfloat16", optimizer=Optimizer(), engine="torch", zero=0, ranks=1)
 
     assert memory == StateMemory(weights=2000, gradients=20, optimizer=120)
+
+
+@pytest.mark.parametrize(
+    ("zero", "offload", "held"),
+    [
+        # Weights and whole gradients stay; the shares of the optimizer and of the gradients it takes are the host's.
+        (1, {"optimizer": "cpu"}, StateMemory(2400, 2400, 0, host=3600 + 2400)),
+        # A bucket may hold all gradients of so small a model.
+        (2, {"optimizer": "cpu"}, StateMemory(2400, 2400, 0, host=3600 + 1200)),
+        (3, {"optimizer": "cpu", "parameters": "cpu"}, StateMemory(0, 2400, 0, host=3600 + 1200 + 600)),
+        (3, {"parameters": "cpu"}, StateMemory(0, 1200, 3600, host=600)),
+    ],
+)
+def test_the_host_holds_what_is_offloaded(zero: int, offload: dict[str, Any], held: StateMemory) -> None:
+    memory = state_memory(
+        TOTAL,
+        TOTAL,
+        dtype="bfloat16",
+        optimizer=Optimizer(),
+        engine="deepspeed",
+        zero=zero,
+        ranks=4,
+        offload=Offload.model_validate(offload),
+    )
+
+    assert memory == held
+
+
+def test_no_more_than_a_bucket_of_gradients_waits_on_the_device() -> None:
+    memory = state_memory(
+        10**9,
+        10**9,
+        dtype="bfloat16",
+        optimizer=Optimizer(),
+        engine="deepspeed",
+        zero=2,
+        ranks=2,
+        offload=Offload(optimizer="cpu"),
+    )
+
+    assert memory.gradients == 4 * 50_000_000
 
 
 def test_a_share_is_rounded_up() -> None:

@@ -44,7 +44,7 @@ def test_the_facts_have_the_keys_of_the_contract() -> None:
     assert facts["memory"]["device"]["components"] == {
         "weights": 2 * PARAMETERS,
         "gradients": 2 * PARAMETERS,
-        "optimizer": 6 * PARAMETERS,
+        "optimizer": 12 * PARAMETERS,
     }
     assert facts["communication"] == {"bytes_per_step": None}
     assert facts["time"] == {"step_seconds": None, "tokens_per_second": None}
@@ -61,9 +61,12 @@ def test_a_plan_does_not_change() -> None:
     ("processes", "engine", "expected"),
     [
         (1, {}, ("torch", 0)),
-        (2, {}, ("deepspeed", 2)),
+        (2, {}, ("torch", 0)),
+        (2, {"offload": "cpu"}, ("deepspeed", 1)),
+        (2, {"offload": {"parameters": "cpu"}}, ("deepspeed", 3)),
+        (2, {"deepspeed": {"wall_clock_breakdown": True}}, ("deepspeed", 1)),
         (1, {"zero": 1}, ("deepspeed", 1)),
-        (1, {"kind": "deepspeed"}, ("deepspeed", 2)),
+        (1, {"kind": "deepspeed"}, ("deepspeed", 1)),
         (2, {"kind": "torch"}, ("torch", 0)),
         (2, {"kind": "deepspeed", "zero": 3}, ("deepspeed", 3)),
         (1, {"deepspeed": {"zero_optimization": {"stage": 1}}}, ("deepspeed", 1)),
@@ -108,7 +111,7 @@ def test_a_new_padded_run_must_divide_its_step_and_a_resumed_one_need_not() -> N
 
 
 def test_the_plan_is_said_in_a_few_lines() -> None:
-    shown = _plan(TOKENISED, launch={"processes": 2}).describe().splitlines()
+    shown = _plan(TOKENISED, launch={"processes": 2}, engine={"zero": 2}).describe().splitlines()
 
     assert shown[:5] == [
         "Data: 1,000 training rows, 50 for validation; 100,000 tokens, 25% of them learned; 7 cut, 2 left out",

@@ -23,14 +23,20 @@ def write_recipe(folder: Path, **sections: Any) -> Path:
     rows = folder / "rows.jsonl"
     if not rows.exists():
         lines = (
-            json.dumps({"prompt": f"What is {a} plus {b}?", "completion": f" {a} plus {b} is {a + b}, as {b} plus {a}."})
+            json.dumps(
+                {"prompt": f"What is {a} plus {b}?", "completion": f" {a} plus {b} is {a + b}, as {b} plus {a}."}
+            )
             for a in range(8)
             for b in range(6)
         )
         rows.write_text("\n".join(lines) + "\n")
     recipe: dict[str, Any] = {
         "model": {"config": MODEL, "tokenizer": {"vocab_size": 320}, "dtype": "float32"},
-        "data": {"train": [{"path": str(rows), "format": "completion"}], "validation": {"fraction": 0.2}, "max_length": 64},
+        "data": {
+            "train": [{"path": str(rows), "format": "completion"}],
+            "validation": {"fraction": 0.2},
+            "max_length": 64,
+        },
         "optimizer": {"lr": 3e-3},
         "schedule": {"kind": "constant", "warmup": 0},
         "batch": {"micro": 4, "global": 8},

@@ -1,11 +1,10 @@
-"""What a new user gets wrong: one message with the way out, the documented status, no traceback, nothing left behind."""
+"""What a new user gets wrong: one message with the way out, the documented status, no traceback, nothing left."""
 
 import json
 import socket
 from pathlib import Path
 
 import pytest
-
 from runs.command import shardtune, write_recipe
 
 
@@ -24,7 +23,11 @@ CASES = {
     "no such file": (["RECIPE", "data.train.0.path=DIR/nope.jsonl"], 3, ["nope.jsonl: no such file"]),
     "empty file": (["RECIPE", "data.train.0.path=DIR/empty.jsonl"], 3, ["empty.jsonl: is empty"]),
     "not JSON": (["RECIPE", "data.train.0.path=DIR/broken.jsonl"], 3, ["broken.jsonl:2: is not JSON"]),
-    "no field": (["RECIPE", "data.train.0.path=DIR/nofield.jsonl"], 3, ["nofield.jsonl:1: has no completion", "fields"]),
+    "no field": (
+        ["RECIPE", "data.train.0.path=DIR/nofield.jsonl"],
+        3,
+        ["nofield.jsonl:1: has no completion", "fields"],
+    ),
     "no config": (
         ["RECIPE", "model.config=null", "model.tokenizer=null", "model.name=DIR/no_config"],
         2,

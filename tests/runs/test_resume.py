@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
-
 from runs.command import command, metrics, read_json, shardtune, write_recipe
+from safetensors.torch import load_file
 
 STEPS = 40
 ENGINES: dict[str, dict[str, Any]] = {

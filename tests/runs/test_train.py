@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from runs.command import metrics, read_json, shardtune, write_recipe
 
 ENGINES = {
@@ -71,8 +70,18 @@ def test_every_step_stands_in_the_metrics_once(finished: Path) -> None:
 
 def test_the_folder_holds_what_the_contract_names(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert {"recipe.yaml", "plan.json", "environment.json", "metrics.jsonl", "summary.json", "model", "checkpoints"} <= names
-    assert (finished / "ds_config.json").exists() == (read_json(finished / "plan.json")["engine"]["kind"] == "deepspeed")
+    assert {
+        "recipe.yaml",
+        "plan.json",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "model",
+        "checkpoints",
+    } <= names
+    assert (finished / "ds_config.json").exists() == (
+        read_json(finished / "plan.json")["engine"]["kind"] == "deepspeed"
+    )
     assert (finished / "checkpoints" / "best" / "state.json").exists()
 
 

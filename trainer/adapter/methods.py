@@ -1,5 +1,11 @@
 """The adapters by their `adapter.kind`."""
 
-from trainer.adapter import none
+from collections.abc import Callable
 
-METHODS = {"none": none.apply}
+from transformers import PreTrainedModel
+
+from trainer.adapter import lora, none
+from trainer.adapter.adapted import Adapted
+from trainer.config.recipe import Recipe
+
+METHODS: dict[str, Callable[[PreTrainedModel, Recipe, range], Adapted]] = {"none": none.apply, "lora": lora.apply}

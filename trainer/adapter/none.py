@@ -2,7 +2,10 @@
 
 from transformers import PreTrainedModel
 
+from trainer.adapter.adapted import Adapted
+from trainer.config.recipe import Recipe
 
-def apply(model: PreTrainedModel) -> PreTrainedModel:
+
+def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     """The model as it is."""
-    return model
+    return Adapted(model)

@@ -4,14 +4,34 @@ from typing import Any, Literal
 
 from trainer.config.section import Section
 
+Place = Literal["none", "cpu"]
+
+
+class Offload(Section):
+    """What lies in the host's memory while the device computes."""
+
+    optimizer: Place = "none"
+    """Moments, float32 copies and the optimizer's work: ZeRO 1 to 3."""
+    parameters: Place = "none"
+    """Weights, sent to the device layer by layer: ZeRO-3."""
+
 
 class Engine(Section):
     """Plain torch, or DeepSpeed with a ZeRO stage."""
 
     kind: Literal["auto", "torch", "deepspeed"] = "auto"
-    """torch: one process, or one replica a process (DDP); deepspeed: ZeRO; auto: torch on one process, else
-    deepspeed."""
+    """torch: one process, or one replica a process (DDP); deepspeed: ZeRO; auto: torch where its state fits a device
+    well, else deepspeed."""
     zero: Literal["auto", 0, 1, 2, 3] = "auto"
-    """What DeepSpeed shares out over the processes: 1 optimizer state, 2 and gradients, 3 and weights; auto: 2."""
+    """What DeepSpeed shares out over the processes: 1 optimizer state, 2 and gradients, 3 and weights; auto: the lowest
+    whose state fits a device well."""
+    offload: Place | Offload = "none"
+    """What DeepSpeed keeps on the host; cpu: the optimizer, and with zero: 3 the weights too."""
     deepspeed: str | dict[str, Any] | None = None
     """A DeepSpeed configuration that ours is merged into: a JSON file, a preset of ds_configs/, or a mapping."""
+
+    def offloaded(self, zero: int) -> Offload:
+        """What lies on the host at one ZeRO stage."""
+        if isinstance(self.offload, Offload):
+            return self.offload
+        return Offload(optimizer=self.offload, parameters=self.offload if zero == 3 else "none")

@@ -31,5 +31,8 @@ class Model(Section):
     attention: Literal["auto", "segments", "sdpa", "eager"] = "auto"
     """segments: each example attends to itself alone, example by example, what packed rows need; sdpa and eager: those
     of transformers, for padded rows; auto: segments with packing, else sdpa."""
+    add_tokens: tuple[str, ...] = ()
+    """Tokens that the tokenizer gets besides its own; their embeddings begin as the mean of all others and train, also
+    beside an adapter."""
     trust_remote_code: bool = False
     """Whether code that ships with the model's folder may run."""

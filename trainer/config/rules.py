@@ -1,7 +1,9 @@
 """What must hold between keys: one named function a rule, each a Problem or None."""
 
+import re
 from collections.abc import Callable, Iterator
 
+from trainer.config.engine import Offload
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
 
@@ -42,6 +44,45 @@ def a_new_tokenizer_is_for_a_new_model(recipe: Recipe) -> Problem | None:
     return None
 
 
+def an_adapter_stands_on_pretrained_weights(recipe: Recipe) -> Problem | None:
+    """Who loads an adapter needs the weights below it, and those of a new model are saved nowhere."""
+    if recipe.adapter.kind != "none" and recipe.model.config is not None:
+        return Problem(
+            "adapter.kind",
+            f"{recipe.adapter.kind} needs the pretrained weights of model.name; train a new model in full",
+        )
+    return None
+
+
+def targets_can_be_matched(recipe: Recipe) -> Problem | None:
+    """A list of targets holds names or regular expressions."""
+    targets = recipe.adapter.targets
+    if isinstance(targets, str):
+        return None
+    if not targets or not all(targets):
+        return Problem(
+            "adapter.targets", "holds nothing to match; name endings such as q_proj, or set it to all_linear"
+        )
+    for target in targets:
+        pattern = target.removeprefix("re:")
+        try:
+            re.compile(pattern if pattern != target else "")
+        except re.error as error:
+            return Problem("adapter.targets", f"{target!r} is no regular expression: {error}")
+    return None
+
+
+def new_tokens_are_text_and_named_once(recipe: Recipe) -> Problem | None:
+    """Each new token gets one row."""
+    tokens = recipe.model.add_tokens
+    if not all(token.strip() for token in tokens):
+        return Problem("model.add_tokens", "holds a token without a visible character; leave it out")
+    repeated = sorted({token for token in tokens if tokens.count(token) > 1})
+    if repeated:
+        return Problem("model.add_tokens", f"holds {repeated[0]!r} twice; leave one out")
+    return None
+
+
 def zero_needs_deepspeed(recipe: Recipe) -> Problem | None:
     """ZeRO is DeepSpeed's."""
     if recipe.engine.kind == "torch" and recipe.engine.zero not in ("auto", 0):
@@ -57,6 +98,24 @@ def a_deepspeed_file_needs_deepspeed(recipe: Recipe) -> Problem | None:
         return Problem(
             "engine.deepspeed", "says nothing with engine.kind: torch; set engine.kind: deepspeed or leave it out"
         )
+    return None
+
+
+def offload_needs_what_is_shared_out(recipe: Recipe) -> Problem | None:
+    """The host holds what ZeRO manages: optimizer state from stage 1 on, weights at stage 3."""
+    engine = recipe.engine
+    wanted = engine.offloaded(3)
+    if wanted.optimizer == wanted.parameters == "none":
+        return None
+    if engine.kind == "torch":
+        return Problem("engine.offload", "is DeepSpeed's; set engine.kind: deepspeed, or leave it out")
+    if engine.zero == 0:
+        return Problem("engine.offload", "has nothing to move at stage 0; set engine.zero to 1, 2 or 3")
+    if recipe.optimizer.master == "none" and recipe.model.dtype != "float32":
+        return Problem("engine.offload", "needs optimizer.master: float32; change one of the two")
+    parameters = isinstance(engine.offload, Offload) and engine.offload.parameters != "none"
+    if parameters and engine.zero not in ("auto", 3):
+        return Problem("engine.offload.parameters", f"needs engine.zero: 3, not {engine.zero}; change one of the two")
     return None
 
 
@@ -118,8 +177,12 @@ RULES: tuple[Rule, ...] = (
     a_new_model_names_its_type,
     a_new_model_has_a_tokenizer,
     a_new_tokenizer_is_for_a_new_model,
+    an_adapter_stands_on_pretrained_weights,
+    targets_can_be_matched,
+    new_tokens_are_text_and_named_once,
     zero_needs_deepspeed,
     a_deepspeed_file_needs_deepspeed,
+    offload_needs_what_is_shared_out,
     segments_lay_rows_end_to_end,
     a_packed_row_holds_the_longest_example,
     processes_are_positive,

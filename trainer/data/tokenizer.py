@@ -40,9 +40,31 @@ def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
         # The others find what rank 0 has downloaded.
         first = on_rank_zero(lambda: _pretrained(recipe))
         tokenizer = _pretrained(recipe) if first is None else first
+    _add_tokens(recipe, tokenizer)
     if templates.writes_conversations(recipe):
         tokenizer.chat_template = templates.choose(recipe, tokenizer)
     return tokenizer
+
+
+def new_tokens(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> range:
+    """The ids of `model.add_tokens`, which follow one another."""
+    ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in recipe.model.add_tokens]
+    if not ids:
+        return range(0)
+    assert ids == list(range(ids[0], ids[0] + len(ids))), "a tokenizer numbers new tokens in their order"
+    return range(ids[0], ids[0] + len(ids))
+
+
+def _add_tokens(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> None:
+    known = tokenizer.get_vocab() if recipe.model.add_tokens else {}
+    held = [
+        Problem(f"model.add_tokens.{index}", f"{token!r} is a token of this tokenizer already; leave it out")
+        for index, token in enumerate(recipe.model.add_tokens)
+        if token in known
+    ]
+    if held:
+        raise RecipeError(held)
+    tokenizer.add_tokens(list(recipe.model.add_tokens))
 
 
 def _pretrained(recipe: Recipe) -> "PreTrainedTokenizerBase":

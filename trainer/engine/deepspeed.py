@@ -5,15 +5,17 @@ The only file that imports deepspeed.
 
 import argparse
 import contextlib
+import copy
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -22,13 +24,14 @@ from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
-from trainer.errors import RunError
+from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import groups, optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
     import deepspeed
     from deepspeed.checkpoint import ds_to_universal
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
     from deepspeed.utils import logger
 
 _TAG = universal.FOLDER
@@ -77,6 +80,22 @@ def _convert_stage_0(folder: Path, target: Path) -> None:
         universal.write(target, name, copies[index] if copies else saved["module"][name], states[index])
 
 
+def _validate(settings: dict[str, Any]) -> None:
+    """RecipeError where DeepSpeed does not take a value; asked first, because ZeRO-3 reads it while weights load."""
+    try:
+        DeepSpeedConfig(copy.deepcopy(settings))
+    except ValidationError as error:
+        problems = []
+        for detail in error.errors(include_url=False):
+            key = ".".join(map(str, detail["loc"]))
+            message = f"{detail['input']!r} does not fit ({detail['msg']}; {error.title} of DeepSpeed)"
+            problems.append(Problem(f"engine.deepspeed: {key}", message))
+        raise RecipeError(problems) from None
+    except (DeepSpeedConfigError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError([Problem("engine.deepspeed", f"DeepSpeed does not take it: {reason}")]) from None
+
+
 class DeepSpeedEngine:
     """A DeepSpeed engine whose accumulation, rates and loss scaling are ours."""
 
@@ -90,6 +109,7 @@ class DeepSpeedEngine:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         ranks.ensure_group()
         deepspeed.init_distributed(dist_init_required=False, verbose=False)
+        _validate(settings)
         self._transformers: HfDeepSpeedConfig | None = None
 
     @property
@@ -196,7 +216,7 @@ class DeepSpeedEngine:
             group.update({key: value for key, value in constants.items() if key != "params"})
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """torch's optimizer inside DeepSpeed's wrapper, where there is one."""
+        """The optimizer of torch inside DeepSpeed's wrapper, where there is one."""
         inner: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
         return inner
 
@@ -205,11 +225,15 @@ class DeepSpeedEngine:
         stepped = [parameter for group in self._optimizer().param_groups for parameter in group["params"]]
         return list(zip(self.names, self.weights, stepped, strict=True))
 
-    def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Under ZeRO-3 one tensor at a time is put together."""
-        for name, tensor in self.module.state_dict(keep_vars=True).items():
-            with self._whole([tensor]):
-                yield name, tensor.detach().cpu().clone() if self.zero == 3 else tensor.detach().cpu()
+    def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Under ZeRO-3 one tensor at a time is put together, and let go before the next."""
+        state = self.module.state_dict(keep_vars=True)
+        for name in names:
+            with self._whole([state[name]]):
+                tensor = state[name].detach().cpu()
+                if self.zero == 3:
+                    tensor = tensor.clone() if ranks.is_main() else torch.empty(0)
+            yield name, tensor
 
     def gathered(self) -> AbstractContextManager[None]:
         """The whole weights on every rank; under ZeRO-3 they are put together for the while."""

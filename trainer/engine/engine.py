@@ -1,6 +1,6 @@
 """What the loop asks of an engine; the loop knows no vendor."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ class Shards:
     """The ZeRO stage; 0 where nothing is shared out."""
     ranks: int
     """Processes that wrote it."""
+
     def __str__(self) -> str:
         kind = "torch" if self.engine == "torch" else f"DeepSpeed ZeRO-{self.zero}"
         return f"{kind} on {self.ranks} process{'es' if self.ranks > 1 else ''}"
@@ -67,8 +68,8 @@ class Engine(Protocol):
     def load_universal(self, folder: Path) -> None:
         """What other shards saved, brought into the universal form; all ranks call it."""
 
-    def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each entry of the module's state in full, one at a time; all ranks iterate, rank 0 uses what it gets."""
+    def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        """These entries of the module's state in full, one at a time; all ranks iterate, rank 0 uses what it gets."""
 
     def gathered(self) -> AbstractContextManager[None]:
         """The whole weights on every rank, for generation."""

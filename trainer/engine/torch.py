@@ -1,6 +1,6 @@
 """Plain torch: one process, or one replica a process (DistributedDataParallel)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from trainer.data.batches import Batch
 from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.optim import groups, masters, optimizers
-
 
 _FILE = "torch.pt"
 
@@ -124,10 +123,11 @@ class TorchEngine:
         names = {parameter: name for name, parameter in self.module.named_parameters()}
         return [(names[weight], weight, stepped) for weight, stepped in zip(self.weights, self.stepped, strict=True)]
 
-    def gather(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """Every process holds every tensor already."""
-        for name, tensor in self.module.state_dict().items():
-            yield name, tensor.cpu()
+        state = self.module.state_dict()
+        for name in names:
+            yield name, state[name].cpu()
 
     def gathered(self) -> AbstractContextManager[None]:
         """Nothing to do: every process holds every weight."""

@@ -1,13 +1,15 @@
 """From the recipe to a model on this process: pretrained weights, or new ones."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
+from trainer.data.tokenizer import new_tokens
 from trainer.errors import Problem, RecipeError
+from trainer.model import new_rows
 from trainer.model.attention import SEGMENTS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -18,13 +20,16 @@ def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractCo
     attention: str = recipe.model.attention
     if attention in ("auto", "segments"):
         attention = SEGMENTS if recipe.data.packing else "sdpa"
-    with loading:
+    # A new model is drawn whole on every rank: drawn share by share, its weights would depend on the engine.
+    with loading if recipe.model.name else nullcontext():
         model = _pretrained(recipe, attention) if recipe.model.name else _new(recipe, tokenizer, attention)
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > vocabulary:
-        raise RecipeError(
-            [Problem("model.tokenizer", f"has {len(tokenizer)} tokens, but the model's vocabulary is {vocabulary}")]
-        )
+        new = new_tokens(recipe, tokenizer)
+        own, vocabulary = len(tokenizer) - len(new), model.get_input_embeddings().num_embeddings
+        if own > vocabulary:
+            raise RecipeError(
+                [Problem("model.tokenizer", f"has {own} tokens, but the model's vocabulary is {vocabulary}")]
+            )
+        new_rows.make_room(model, new.stop)
     model.config.use_cache = False
     if recipe.train.checkpointing == "full":
         model.gradient_checkpointing_enable({"use_reentrant": False})

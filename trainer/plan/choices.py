@@ -1,12 +1,18 @@
 """What a recipe leaves to the plan (`auto`), decided with a reason that is shown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import ranks
+from trainer.config.engine import Offload
 from trainer.config.recipe import Recipe
 from trainer.plan.deepspeed_json import stage_of
 
+State = Callable[[str, int], int]
+"""Bytes a device that an engine's state takes at a ZeRO stage."""
+MOST_STATE = 0.6
+"""The share of a device that state may take; the rest is for activations, buffers and the allocator's gaps."""
 NAMED = "as the recipe says"
 """The reason of a choice that the user made."""
 
@@ -32,26 +38,62 @@ def choose_processes(recipe: Recipe, devices: int) -> Choice:
     return Choice("launch.processes", 1, "no CUDA device: one process uses all cores")
 
 
-def choose_engine(recipe: Recipe, processes: int | None = None) -> list[Choice]:
-    """The engine and its ZeRO stage."""
-    count = processes or int(choose_processes(recipe, ranks.accelerators()).value)
-    stage, named = stage_of(recipe), recipe.engine.kind
-    if named == "torch" or (named == "auto" and count == 1 and stage is None):
-        reason = NAMED if named == "torch" else "one process needs no sharing out"
-        return [Choice("engine.kind", "torch", reason), Choice("engine.zero", 0, "plain torch shares nothing out")]
-    if named == "deepspeed":
+def choose_engine(recipe: Recipe, processes: int, state: State | None, room: int | None) -> list[Choice]:
+    """The engine and its ZeRO stage.
+
+    `state` gives the bytes a device that an engine's state takes at a stage, `room` the bytes that a device has; None
+    where unknown.
+    """
+    stage, engine = stage_of(recipe), recipe.engine
+    if engine.kind == "torch":
+        return _torch(NAMED)
+    needs = engine.deepspeed is not None or engine.offload != "none" or stage is not None
+    if engine.kind == "auto" and not needs:
+        if processes == 1:
+            return _torch("one process needs no sharing out")
+        if state is not None and room is not None and state("torch", 0) <= MOST_STATE * room:
+            return _torch(f"{_shown(state('torch', 0))} of state fit a device of {_shown(room)} well")
+    if engine.kind == "deepspeed":
         kind = Choice("engine.kind", "deepspeed", NAMED)
-    elif stage is not None:
-        kind = Choice("engine.kind", "deepspeed", "the recipe names a ZeRO stage")
+    elif needs:
+        kind = Choice("engine.kind", "deepspeed", "the recipe names a ZeRO stage, offload or a DeepSpeed configuration")
     else:
-        kind = Choice("engine.kind", "deepspeed", f"{count} processes can share optimizer state out")
+        kind = Choice("engine.kind", "deepspeed", f"{processes} processes can share the state out")
+    return [kind, _choose_zero(stage, recipe, state, room)]
+
+
+def _choose_zero(stage: int | None, recipe: Recipe, state: State | None, room: int | None) -> Choice:
     if stage is not None:
-        return [kind, Choice("engine.zero", stage, NAMED)]
-    return [kind, Choice("engine.zero", 2, "shares optimizer state and gradients out at the traffic of plain replicas")]
+        return Choice("engine.zero", stage, NAMED)
+    if isinstance(recipe.engine.offload, Offload) and recipe.engine.offload.parameters != "none":
+        return Choice("engine.zero", 3, "only stage 3 keeps weights on the host")
+    if state is None or room is None:
+        return Choice("engine.zero", 2, "shares optimizer state and gradients out at the traffic of plain replicas")
+    for zero in (1, 2, 3):
+        held = state("deepspeed", zero)
+        if held <= MOST_STATE * room:
+            reason = f"the lowest stage whose state ({_shown(held)}) fits a device of {_shown(room)} well"
+            return Choice("engine.zero", zero, reason)
+    reason = f"even its state of {_shown(held)} is much for a device of {_shown(room)}; see engine.offload"
+    return Choice("engine.zero", 3, reason)
+
+
+def _torch(reason: str) -> list[Choice]:
+    return [Choice("engine.kind", "torch", reason), Choice("engine.zero", 0, "plain torch shares nothing out")]
+
+
+def _shown(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**29 else f"{size / 2**20:,.1f} MiB"
 
 
 def choose_optimizer_code(recipe: Recipe, engine: str, cuda: bool) -> Choice:
     """Whose Adam runs, and whether anything has to be compiled for it."""
+    if engine == "deepspeed" and recipe.engine.offload != "none":
+        return Choice(
+            "optimizer.kind",
+            f"torch's own fused {recipe.optimizer.kind} on the host's processor",
+            "DeepSpeed's own Adam for the host would have to be compiled",
+        )
     if engine == "deepspeed" and not cuda:
         missing = "" if ranks.compiler() else "no C++ compiler is found, and "
         return Choice(

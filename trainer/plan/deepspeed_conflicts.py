@@ -174,6 +174,9 @@ def _offload(source: Source, recipe: Recipe, zero: int | None) -> list[Problem]:
         device = source.get(f"{path}.device")
         if device in (None, "none"):
             continue
+        said = _offload_of_recipe(recipe, section)
+        if said not in (None, device):
+            found.append(_conflict(source, f"{path}.device", "engine.offload", said))
         if zero is not None and zero < least:
             message = f"{device}: needs ZeRO stage {least}, this run has stage {zero}; set engine.zero or leave it out"
             found.append(source.problem(f"{path}.device", message))
@@ -182,6 +185,14 @@ def _offload(source: Source, recipe: Recipe, zero: int | None) -> list[Problem]:
         if recipe.optimizer.master == "none" and recipe.model.dtype != "float32":
             found.append(source.problem(path, "needs optimizer.master float32; change one of the two"))
     return found
+
+
+def _offload_of_recipe(recipe: Recipe, section: str) -> str | None:
+    """Where the recipe puts what a section of the JSON moves; None where it leaves that to the JSON."""
+    if recipe.engine.offload == "none":
+        return None
+    offload = recipe.engine.offloaded(3)
+    return offload.optimizer if section == "offload_optimizer" else offload.parameters
 
 
 def _conflict(source: Source, path: str, key: str, value: Any) -> Problem:

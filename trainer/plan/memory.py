@@ -4,11 +4,14 @@ ZeRO's shares are those of Rajbhandari et al. 2020 (arXiv 1910.02054, section 3)
 also the gradients, stage 3 also the weights. Activations come with a later, deeper model of memory.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
 
+BUCKET = 50_000_000
+"""Values that wait together to be reduced, as the presets of ds_configs/ say."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -19,10 +22,12 @@ class StateMemory:
     weights: int
     gradients: int
     optimizer: int
+    host: int = 0
+    """Bytes of the host for the same process: what is offloaded."""
 
     @property
     def total(self) -> int:
-        """All three."""
+        """What the device holds."""
         return self.weights + self.gradients + self.optimizer
 
     def to_json(self) -> dict[str, Any]:
@@ -32,7 +37,15 @@ class StateMemory:
 
 
 def state_memory(
-    total: int, trainable: int, *, dtype: str, optimizer: Optimizer, engine: str, zero: int, ranks: int
+    total: int,
+    trainable: int,
+    *,
+    dtype: str,
+    optimizer: Optimizer,
+    engine: str,
+    zero: int,
+    ranks: int,
+    offload: Offload | None = None,
 ) -> StateMemory:
     """Bytes a device for `total` parameters of which `trainable` train.
 
@@ -46,11 +59,28 @@ def state_memory(
     each = 2 * copy + (copy if masters or deepspeed else 0)
     # Shares of gradients are added up in the type of the copy.
     gradient = copy if deepspeed and zero >= 2 else size
-    return StateMemory(
+    held = StateMemory(
         weights=_share(size * total, ranks if deepspeed and zero >= 3 else 1),
         gradients=_share(gradient * trainable, ranks if deepspeed and zero >= 2 else 1),
         optimizer=_share(each * trainable, ranks if deepspeed else 1),
     )
+    return held if offload is None or not deepspeed else _offloaded(held, offload, zero, size * trainable)
+
+
+def _offloaded(held: StateMemory, offload: Offload, zero: int, gradients: int) -> StateMemory:
+    """The same state with its offloaded part on the host.
+
+    Shares of gradients go with the optimizer; of stage 2 on, the device holds what waits in a bucket to be reduced.
+    """
+    host = 0
+    if offload.optimizer != "none":
+        waiting = min(gradients, BUCKET * BYTES["float32"]) if zero >= 2 else held.gradients
+        host += held.optimizer + held.gradients
+        held = replace(held, gradients=waiting, optimizer=0)
+    if offload.parameters != "none":
+        host += held.weights
+        held = replace(held, weights=0)
+    return replace(held, host=host)
 
 
 def _share(amount: int, ranks: int) -> int:

@@ -7,7 +7,7 @@ alone, so that the plan and the strategies agree on them.
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.config.model import Model, NewTokenizer
 from trainer.errors import Problem, RecipeError
@@ -23,6 +23,7 @@ _PARTS = (
     ("pooler", re.compile(r"(?:^|\.)pooler\.")),
     ("mlp", re.compile(r"mlp|ffn|feed_forward|fc\d|intermediate|(?:^|\.)output\.|dense|expert|moe", re.IGNORECASE)),
 )
+_POSITIONS = re.compile(r"(?:^|\.)wpe\.|position|token_type")
 # Tensors of older files that are buffers or nothing at all in the model.
 _BUFFERS = re.compile(
     r"(?:inv_freq|position_ids|token_type_ids|masked_bias|\.attn\.bias|running_mean|running_var|num_batches_tracked)$"
@@ -66,20 +67,23 @@ def parameter(name: str, shape: tuple[int, ...]) -> Parameter:
 def of_model(model: Model, vocabulary: int | None) -> list[Parameter] | None:
     """The parameters of the recipe's model; None while they are unknown (a hub id that is not downloaded).
 
-    `vocabulary` is the number of entries of the tokenizer, which a new model's embeddings take.
+    `vocabulary` is the number of entries of the tokenizer with `model.add_tokens`, where it is known.
 
     Raises:
         RecipeError: no model lies where the recipe points, or its settings cannot be built.
     """
     if model.name is not None:
         folder = pretrained.folder(model)
-        return None if folder is None else _of_folder(pretrained.settings(folder), pretrained.shapes(folder))
+        if folder is None:
+            return None
+        listed = _of_folder(pretrained.settings(folder), pretrained.shapes(folder))
+        return _with_new_tokens(listed, model, vocabulary or pretrained.vocabulary(folder, model))
     assert model.config is not None, "a model has a name or a config"
     wrong = architectures.problems(model.config)
     if wrong:
         raise RecipeError(wrong)
     if vocabulary is None and isinstance(model.tokenizer, NewTokenizer):
-        vocabulary = model.tokenizer.vocab_size
+        vocabulary = model.tokenizer.vocab_size + len(model.add_tokens)
     if vocabulary is None:
         return None
     return _listed(architectures.shapes({**model.config, "vocab_size": vocabulary}))
@@ -108,6 +112,22 @@ def _of_folder(settings: dict[str, object], stored: dict[str, tuple[int, ...]] |
     if settings.get("tie_word_embeddings") is True:
         kept.pop("lm_head.weight", None)
     return _listed(kept.items())
+
+
+def by_token(one: Parameter) -> bool:
+    """Whether a matrix has a row for each token of the vocabulary: embeddings and head, not those of positions."""
+    return len(one.shape) == 2 and one.part in ("embeddings", "head") and not _POSITIONS.search(one.name)
+
+
+def _with_new_tokens(listed: list[Parameter] | None, model: Model, vocabulary: int | None) -> list[Parameter] | None:
+    """The parameters with rows for `model.add_tokens`, where the model has none to spare."""
+    if listed is None or not model.add_tokens:
+        return listed
+    if vocabulary is None:
+        return None
+    return [
+        replace(one, shape=(max(one.shape[0], vocabulary), one.shape[1])) if by_token(one) else one for one in listed
+    ]
 
 
 def _agree(formula: list[Parameter], stored: dict[str, tuple[int, ...]]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
+from trainer.plan import adapter_parameters
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, the_global_batch_divides
 from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
 from trainer.plan.manifest import Manifest
@@ -99,25 +100,31 @@ def make(
 
     `vocabulary` is the tokenizer's size where it is known already, `processes` the processes that really run.
     """
-    chosen = [choose_processes(recipe, ranks.accelerators()), *choose_engine(recipe, processes)]
+    chosen = [choose_processes(recipe, ranks.accelerators())]
     count = processes or int(chosen[0].value)
     if not resuming:
         check_batch(recipe, count)
-    engine, zero = str(chosen[1].value), int(chosen[2].value)
-    chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
     listed = of_model(recipe.model, vocabulary)
-    parameters = sum(parameter.size for parameter in listed) if listed is not None else None
-    memory = None
-    if parameters is not None:
-        memory = state_memory(
-            parameters,
-            parameters,
+    parameters = adapter_parameters.counts(recipe, listed) if listed is not None else None
+
+    def state(engine: str, zero: int) -> StateMemory:
+        assert parameters is not None
+        return state_memory(
+            parameters.total,
+            parameters.trainable,
             dtype=recipe.model.dtype,
             optimizer=recipe.optimizer,
             engine=engine,
             zero=zero,
             ranks=count,
+            offload=recipe.engine.offloaded(zero),
         )
+
+    known = (lambda engine, zero: state(engine, zero).total) if parameters is not None else None
+    chosen += choose_engine(recipe, count, known, ranks.device_memory(count))
+    engine, zero = str(chosen[1].value), int(chosen[2].value)
+    chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
+    memory = state(engine, zero) if parameters is not None else None
     return Plan(
         batch=plan_batch(recipe, manifest, count),
         steps=count_steps(recipe, manifest.train_rows),
@@ -126,8 +133,8 @@ def make(
         engine=engine,
         zero=zero,
         precision=recipe.model.dtype if recipe.train.precision == "auto" else recipe.train.precision,
-        parameters=parameters,
-        trainable=parameters,
+        parameters=parameters.total if parameters else None,
+        trainable=parameters.trainable if parameters else None,
         memory=memory,
         choices=tuple(chosen),
     )

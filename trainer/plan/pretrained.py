@@ -66,6 +66,22 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]] | None:
     raise _wrong(f"{path} has a {_CONFIG} and no weights; {_HOLDS}")
 
 
+def vocabulary(path: Path, model: Model) -> int | None:
+    """Tokens of the model's tokenizer and those of `model.add_tokens`; None where tokenizer.json does not tell."""
+    place = Path(model.tokenizer).expanduser() if isinstance(model.tokenizer, str) else path
+    file = place / "tokenizer.json"
+    if not file.is_file():
+        return None
+    content = _json(file)
+    try:
+        entries = content["model"]["vocab"]
+        known = {str(entry if isinstance(entries, dict) else entry[0]) for entry in entries}
+        known |= {str(token["content"]) for token in content.get("added_tokens") or ()}
+    except (KeyError, TypeError, IndexError):
+        return None
+    return len(known.union(model.add_tokens))
+
+
 def _headers(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     problems = []

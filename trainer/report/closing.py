@@ -12,7 +12,7 @@ _SHOWN = 160
 def closing(folder: Path) -> str:
     """What a finished run folder has to say."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    lines = ["", f"Model: {folder / 'model'}"]
+    lines = ["", _result(folder)]
     first, best = summary["validation"]["first"], summary["best"]
     if best is not None and first is not None:
         ratio = best["loss"] / first
@@ -29,6 +29,15 @@ def closing(folder: Path) -> str:
         for before, after in zip(held.get("before", []), held.get("after", []), strict=False):
             lines += _side_by_side(before, after)
     return "\n".join(lines)
+
+
+def _result(folder: Path) -> str:
+    """Where the model is, or the adapter and what it belongs to."""
+    adapter = folder / "adapter"
+    if not adapter.is_dir():
+        return f"Model: {folder / 'model'}"
+    base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return f"Adapter: {adapter}, for {base}"
 
 
 def _beside_python(program: str) -> str:

@@ -1,0 +1,104 @@
+"""What an adapter trains, counted without torch: the same as peft makes of the real model."""
+
+from pathlib import Path
+from typing import Any
+
+import a_model
+import a_recipe
+import pytest
+
+from trainer.config.recipe import Recipe
+from trainer.data import tokenizer as tokenizers
+from trainer.engine.torch import TorchEngine
+from trainer.errors import RecipeError
+from trainer.model.load import load
+from trainer.plan import adapter_parameters, parameters
+
+LLAMA_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["q_proj", "mlp.down_proj"], ["re:.*[.]1[.].*_proj"]]
+GPT2_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["c_attn", "mlp.c_proj"], ["re:.*[.]h[.]0[.].*"]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("models")
+    return {
+        "llama": a_model.save(base / "llama"),
+        "untied": a_model.save(base / "untied", tied=False),
+        "gpt2": a_model.save(base / "gpt2", "gpt2"),
+    }
+
+
+def recipe_of(folder: Path, targets: Any, tokens: tuple[str, ...] = ()) -> Recipe:
+    return a_recipe.recipe(
+        model={"name": str(folder), "dtype": "float32", "add_tokens": list(tokens)},
+        adapter={"kind": "lora", "r": 3, "targets": targets},
+    )
+
+
+def planned(recipe: Recipe) -> adapter_parameters.Counts:
+    listed = parameters.of_model(recipe.model, None)
+    assert listed is not None
+    return adapter_parameters.counts(recipe, listed)
+
+
+def real(recipe: Recipe, folder: Path) -> adapter_parameters.Counts:
+    import torch
+
+    from trainer.adapter.methods import METHODS
+
+    tokenizer = tokenizers.load(recipe, folder)
+    model = load(recipe, tokenizer, TorchEngine(torch.device("cpu"), None).loading())
+    new = tokenizers.new_tokens(recipe, tokenizer)
+    made = [*METHODS[recipe.adapter.kind](model, recipe, new).model.parameters()]
+    return adapter_parameters.Counts(
+        total=sum(one.numel() for one in made), trainable=sum(one.numel() for one in made if one.requires_grad)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [*(("llama", one) for one in LLAMA_TARGETS), *(("gpt2", one) for one in GPT2_TARGETS), ("untied", ["lm_head"])],
+)
+def test_the_plan_counts_what_peft_makes(folders: dict[str, Path], kind: str, targets: Any, tmp_path: Path) -> None:
+    recipe = recipe_of(folders[kind], targets)
+
+    assert planned(recipe) == real(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["llama", "untied", "gpt2"])
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_new_tokens_are_counted(folders: dict[str, Path], kind: str, adapter: str, tmp_path: Path) -> None:
+    recipe = a_recipe.recipe(
+        model={"name": str(folders[kind]), "add_tokens": ["<a>", "<b>"]}, adapter={"kind": adapter, "r": 3}
+    )
+
+    assert planned(recipe) == real(recipe, tmp_path)
+
+
+def test_without_an_adapter_all_parameters_train(folders: dict[str, Path]) -> None:
+    recipe = a_recipe.recipe(model={"name": str(folders["llama"])})
+    counts = planned(recipe)
+
+    assert counts.total == counts.trainable == planned(recipe_of(folders["llama"], "mlp")).total - 2 * 3 * 3 * 40
+
+
+def test_targets_that_fit_nothing_are_told_all_at_once_with_near_names(folders: dict[str, Path]) -> None:
+    recipe = recipe_of(folders["llama"], ["q_porj", "re:.*[.]5[.]q_proj", "v_proj"])
+
+    with pytest.raises(RecipeError) as caught:
+        planned(recipe)
+
+    assert [problem.where for problem in caught.value.problems] == ["adapter.targets.0", "adapter.targets.1"]
+    assert "did you mean q_proj?" in caught.value.problems[0].message
+    assert list(caught.value.problems) == adapter_parameters.problems(recipe)
+
+
+def test_an_ending_begins_at_a_part_of_the_name(folders: dict[str, Path]) -> None:
+    with pytest.raises(RecipeError, match="'proj' fits the name of no linear layer"):
+        planned(recipe_of(folders["llama"], ["proj"]))
+
+
+def test_a_model_that_is_not_here_is_not_complained_of() -> None:
+    recipe = a_recipe.recipe(model={"name": "somebody/something"}, adapter={"kind": "lora", "targets": ["x"]})
+
+    assert adapter_parameters.problems(recipe) == []

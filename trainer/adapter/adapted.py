@@ -1,0 +1,22 @@
+"""What an adapter made of a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model whose parameters that train are marked, and how what was added to it is saved."""
+
+    model: PreTrainedModel
+    """The object that was given: adapters change its modules in place."""
+    added: tuple[str, ...] = ()
+    """Entries of the model's state that make the result; none where the whole model does."""
+    save: Callable[[Path, Tensors], None] | None = None
+    """Writes those entries into a folder that peft loads; None where the whole model is the result."""

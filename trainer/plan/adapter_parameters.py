@@ -1,0 +1,92 @@
+"""What an adapter adds and trains, known without its modules: the same choice of targets that the adapter makes."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trainer.config.adapter import Adapter
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem, RecipeError, did_you_mean
+from trainer.plan import parameters
+from trainer.plan.parameters import Parameter
+
+_WEIGHT = ".weight"
+_PATTERN = "re:"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a model with its adapter."""
+
+    total: int
+    trainable: int
+
+
+def counts(recipe: Recipe, listed: Sequence[Parameter]) -> Counts:
+    """The parameters of the recipe's model, whose own ones are `listed`.
+
+    Raises:
+        RecipeError: a target that the model does not have.
+    """
+    base = sum(one.size for one in listed)
+    if recipe.adapter.kind == "none":
+        return Counts(base, base)
+    # A of r x in and B of out x r for each target (Hu et al. 2021, section 4.1).
+    added = sum(recipe.adapter.r * sum(one.shape) for one in targets(recipe.adapter, listed))
+    added += sum(len(recipe.model.add_tokens) * one.shape[1] for one in listed if parameters.by_token(one))
+    return Counts(base + added, added)
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """Targets that the model does not have, as far as this machine can see."""
+    if recipe.adapter.kind == "none" or parameters.problems(recipe.model):
+        return []
+    listed = parameters.of_model(recipe.model, None)
+    try:
+        counts(recipe, listed or [])
+    except RecipeError as error:
+        return list(error.problems) if listed else []
+    return []
+
+
+def targets(adapter: Adapter, listed: Iterable[Parameter]) -> list[Parameter]:
+    """The matrices that get an adapter beside them, in the order of the model.
+
+    Raises:
+        RecipeError: an item of the list that fits none.
+    """
+    matrices = [one for one in listed if _is_matrix(one)]
+    if adapter.targets == "all_linear":
+        return [one for one in matrices if one.part != "head"]
+    if isinstance(adapter.targets, str):
+        return [one for one in matrices if one.part == adapter.targets]
+    names = [module_of(one) for one in matrices]
+    wrong = [
+        Problem(f"adapter.targets.{index}", f"{target!r} fits the name of no linear layer{_near(target, names)}")
+        for index, target in enumerate(adapter.targets)
+        if not any(_fits(target, name) for name in names)
+    ]
+    if wrong:
+        raise RecipeError(wrong)
+    return [one for one, name in zip(matrices, names, strict=True) if any(_fits(t, name) for t in adapter.targets)]
+
+
+def module_of(matrix: Parameter) -> str:
+    """The name of the linear layer that holds a matrix."""
+    return matrix.name.removesuffix(_WEIGHT)
+
+
+def _is_matrix(one: Parameter) -> bool:
+    return len(one.shape) == 2 and one.name.endswith(_WEIGHT) and one.part not in ("embeddings", "norms")
+
+
+def _fits(target: str, name: str) -> bool:
+    """A regular expression fits the whole name, an ending its last parts."""
+    if target.startswith(_PATTERN):
+        return re.fullmatch(target.removeprefix(_PATTERN), name) is not None
+    return name == target or name.endswith(f".{target}")
+
+
+def _near(target: str, names: Iterable[str]) -> str:
+    endings = {name.rpartition(".")[2] for name in names}
+    return did_you_mean(target.removeprefix(_PATTERN), endings)

@@ -2,7 +2,9 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ from trainer.plan import plan as plans
 from trainer.plan.files import write_json
 from trainer.plan.plan import Plan
 from trainer.report.closing import closing
+from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
 
 Say = Callable[[str], None]
@@ -75,6 +78,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     new_tokens = tokenizers.new_tokens(recipe, tokenizer)
     adapted = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()), recipe, new_tokens)
     model = adapted.model
+    strategies.freeze(model, recipe.strategy.kind)
     task = TASKS[recipe.task.kind]
     module = task.CausalLM(model, DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None)
     engine.prepare(module, recipe.optimizer)
@@ -223,25 +227,31 @@ def main() -> int:
     stop = StopRequest()
     stop.listen()
     transformers_logging.disable_progress_bar()
+    # DeepSpeed 0.19 calls collectives by names that torch 2.13 deprecates; the logs are for what the user can mend.
+    warnings.filterwarnings("ignore", message=r".*torch\.distributed\..* is deprecated", category=FutureWarning)
     try:
         run(folder, stop, began)
     except ShardtuneError as error:
-        outcome.write(folder, ranks.rank(), error)
-        return error.status
+        return _leave(folder, error)
     except (torch.OutOfMemoryError, MemoryError) as error:
         advice = (
-            "halve batch.micro (the result stays the same), or set train.checkpointing: full or a higher engine.zero"
+            "halve batch.micro (the result stays the same), set train.checkpointing: full, or a higher engine.zero"
         )
-        refused = OutOfMemoryError(f"memory ran out ({str(error).splitlines()[0] if str(error) else 'host'}); {advice}")
-        outcome.write(folder, ranks.rank(), refused)
-        return refused.status
+        said = str(error).splitlines()[0] if str(error) else "host"
+        return _leave(folder, OutOfMemoryError(f"memory ran out ({said}); {advice}"))
     except OSError as error:
-        failed = RunError(f"{error.filename or folder}: {error.strerror or error}")
-        outcome.write(folder, ranks.rank(), failed)
-        return failed.status
+        return _leave(folder, RunError(f"{error.filename or folder}: {error.strerror or error}"))
     # After an error the group may wait for a rank that is gone: the launcher ends it.
     ranks.disconnect()
     return 0
+
+
+def _leave(folder: Path, error: ShardtuneError) -> int:
+    """Hands an error to the launcher; in the log alone where the disk has no room for it."""
+    print(error, file=sys.stderr)
+    with suppress(OSError):
+        outcome.write(folder, ranks.rank(), error)
+    return error.status
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,31 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: P
     assert "step-00000012 is damaged" in again.stdout
     assert "torch.pt" in again.stdout
     assert read_json(run / "summary.json")["resumed_from"] == 10
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for one checkpoint, not for two."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole(small_disk: Path) -> None:
+    from trainer.checkpoint.folder import newest_whole
+
+    recipe = recipe_of(small_disk, "torch")
+    done = shardtune("train", str(recipe), "data.validation=null", "checkpoint.every=2")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "could not be written" in done.stderr
+    assert "the checkpoint of step" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    newest, damaged = newest_whole(small_disk / "run")
+    assert newest is not None
+    assert damaged == []
 
 
 def test_keep_prunes_and_the_best_survives(whole: dict[str, Path]) -> None:

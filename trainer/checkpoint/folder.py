@@ -17,6 +17,7 @@ from typing import Any
 
 from trainer import ranks
 from trainer.checkpoint.listing import of_step, steps_of
+from trainer.checkpoint.whole import discard
 from trainer.engine.engine import Engine
 from trainer.errors import RunError
 
@@ -41,7 +42,7 @@ def save(run: Path, engine: Engine, state: dict[str, Any]) -> Path:
             unfinished.rename(target)
             _sync(target.parent)
     except (OSError, RuntimeError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        discard(unfinished)
         held = steps_of(run)
         kept = f"; the checkpoint of step {held[-1]} is whole" if held else ""
         raise RunError(
@@ -130,6 +131,10 @@ def _sync(folder: Path) -> None:
 
 
 def _reason(error: BaseException, run: Path) -> str:
+    """Why a file could not be written; torch's own writer does not say that the disk is full."""
     free = shutil.disk_usage(run).free
     room = f" ({free / 2**20:,.0f} MiB are free in {run})" if free < 2**30 else ""
-    return f"{str(error).splitlines()[0]}{room}"
+    said = str(error).splitlines()[0]
+    if isinstance(error, RuntimeError) and "inline_container" in said:
+        said = "torch could not write its file, as where no space is left on the device"
+    return f"{said}{room}"

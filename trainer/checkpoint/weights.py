@@ -1,20 +1,18 @@
 """The result of a run, in the form that transformers loads; written piece by piece as the engine hands tensors over."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
+from trainer.checkpoint.whole import written_whole
 from trainer.engine.engine import Engine
-from trainer.errors import RunError
 
 SHARD_BYTES = 2 * 10**9
 """A file holds no more, unless one tensor does; rank 0 holds one file's tensors at a time."""
@@ -27,7 +25,6 @@ Piece = tuple[str, torch.Tensor]
 
 def save_model(folder: Path, engine: Engine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """A folder for `AutoModelForCausalLM.from_pretrained`, whole or not at all; all ranks call it."""
-    unfinished = folder.with_name(f".{folder.name}")
     shapes = _entries(model)
     gathered = engine.gather([f"{_PREFIX}{name}" for name in shapes])
     pieces = ((name.removeprefix(_PREFIX), tensor) for name, tensor in gathered)
@@ -36,18 +33,9 @@ def save_model(folder: Path, engine: Engine, model: PreTrainedModel, tokenizer: 
             pass
         ranks.barrier()
         return
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with written_whole(folder) as unfinished:
         _write_all_but_weights(unfinished, model, tokenizer)
         write_weights(unfinished, model, shapes, pieces)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise RunError(
-            f"{folder} could not be written: {str(error).splitlines()[0]}; the last checkpoint is whole, and the same"
-            " command writes the model from it"
-        ) from error
     ranks.barrier()
 
 

@@ -1,5 +1,6 @@
 """What all tests share: one living pair of ranks, and small real models and rows."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,11 @@ def pair() -> Iterator[Pair]:
     living = Pair()
     yield living
     living.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ctrl-C reaches what the tests start, also where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

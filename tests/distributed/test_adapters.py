@@ -80,6 +80,7 @@ def test_two_ranks_give_the_gradient_of_the_plain_loop(
     assert [difference(one["gradients"], expected) <= 1e-5 for one in results] == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["untied", "spare", "gpt2"])
 def test_other_models_give_it_too_with_activation_checkpointing(bases: dict[str, str], base: str) -> None:
     result = adapted.gradient(bases[base], TORCH, adapted.TOKENS, train={"checkpointing": "full"})
@@ -125,6 +126,7 @@ def test_peft_loads_the_adapter_and_gives_the_logits_of_the_run(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["spare", "gpt2"])
 def test_peft_loads_the_adapter_of_other_models(bases: dict[str, str], base: str, tmp_path: Path) -> None:
     logits = adapted.saved(bases[base], TORCH, adapted.TOKENS, str(tmp_path / "adapter"))
@@ -169,6 +171,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(ZERO[2], ZERO[3]), (ZERO[3], TORCH)])
 def test_another_engine_goes_on(
     pair: Pair, bases: dict[str, str], before: dict[str, Any], after: dict[str, Any], tmp_path: Path

@@ -30,13 +30,13 @@ def on(pair: Pair, ranks: int, function: Any, *arguments: Any) -> Any:
     ("before", "ranks", "after", "ranks_after"),
     [
         (zero(2), 2, zero(2), 1),
-        (zero(2), 1, zero(2), 2),
+        pytest.param(zero(2), 1, zero(2), 2, marks=pytest.mark.slow),
         (zero(2), 2, zero(1), 2),
-        (zero(2), 2, zero(3), 2),
-        (zero(3), 2, zero(1), 1),
-        (zero(3), 1, zero(3), 2),
-        (zero(1), 2, zero(0), 1),
-        (zero(0), 2, zero(3), 1),
+        pytest.param(zero(2), 2, zero(3), 2, marks=pytest.mark.slow),
+        pytest.param(zero(3), 2, zero(1), 1, marks=pytest.mark.slow),
+        pytest.param(zero(3), 1, zero(3), 2, marks=pytest.mark.slow),
+        pytest.param(zero(1), 2, zero(0), 1, marks=pytest.mark.slow),
+        pytest.param(zero(0), 2, zero(3), 1, marks=pytest.mark.slow),
         (TORCH, 1, zero(2), 2),
         (zero(3), 2, TORCH, 1),
     ],
@@ -61,7 +61,7 @@ def test_other_shards_go_on_after_a_conversion(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
 
 
-@pytest.mark.parametrize("engine", [TORCH, zero(0), zero(1), zero(2), zero(3)], ids=str)
+@pytest.mark.parametrize("engine", [TORCH, zero(2), zero(3)], ids=str)
 def test_the_same_shards_go_on_directly(pair: Pair, tmp_path: Path, engine: dict[str, Any]) -> None:
     pair.run(trajectory.interrupted, engine, str(tmp_path))
 
@@ -71,7 +71,11 @@ def test_the_same_shards_go_on_directly(pair: Pair, tmp_path: Path, engine: dict
     assert said == []
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+SLOW = [pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 1)]
+"""Stages that share code with those that are always tried."""
+
+
+@pytest.mark.parametrize("stage", [*SLOW, 2, 3])
 def test_a_bfloat16_run_keeps_its_masters_through_a_conversion(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: int
 ) -> None:
@@ -84,7 +88,7 @@ def test_a_bfloat16_run_keeps_its_masters_through_a_conversion(
     assert losses == pytest.approx(expected, rel=5e-4, abs=0)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [*SLOW, 2, 3])
 def test_a_trained_engine_goes_back_to_an_earlier_checkpoint(pair: Pair, tmp_path: Path, stage: int) -> None:
     there_and_back = pair.run(trajectory.back, zero(stage), str(tmp_path))[0]
 

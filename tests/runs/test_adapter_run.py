@@ -11,13 +11,15 @@ import pytest
 from runs.command import metrics, read_json, shardtune, write_recipe
 from runs.test_train import validation_rows
 
+pytestmark = pytest.mark.slow
+
 ENGINES: dict[str, dict[str, Any]] = {
     "torch": {"engine": {"kind": "torch"}},
     "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
 }
 
 
-@pytest.fixture(scope="module", params=["torch", pytest.param("zero3", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["torch", "zero3"])
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a run that was stopped in the middle and went on."""
     folder = tmp_path_factory.mktemp(request.param)

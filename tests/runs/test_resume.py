@@ -19,7 +19,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
     "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
 }
-QUICK = ["torch", "zero2"]
+QUICK = ["torch"]
 PARAMETERS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ENGINES]
 
 

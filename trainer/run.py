@@ -234,9 +234,7 @@ def main() -> int:
     except ShardtuneError as error:
         return _leave(folder, error)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        advice = (
-            "halve batch.micro (the result stays the same), set train.checkpointing: full, or a higher engine.zero"
-        )
+        advice = "halve batch.micro (the result stays the same), set train.checkpointing: full, or a higher engine.zero"
         said = str(error).splitlines()[0] if str(error) else "host"
         return _leave(folder, OutOfMemoryError(f"memory ran out ({said}); {advice}"))
     except OSError as error:

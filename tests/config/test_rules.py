@@ -10,6 +10,13 @@ from trainer.errors import RecipeError
 NEW_MODEL: dict[str, Any] = {"name": None, "config": {"model_type": "llama"}, "tokenizer": {"vocab_size": 300}}
 
 BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
+    "float16_has_its_loss_scaled": [
+        ({"model": {"dtype": "float16"}}, "engine.kind: float16 needs a scaled loss"),
+        (
+            {"model": {"dtype": "float32"}, "train": {"precision": "float16"}, "engine": {"kind": "torch"}},
+            "engine.kind: float16 needs a scaled loss",
+        ),
+    ],
     "validation_names_a_source": [({"data": {"validation": []}}, "data.validation: is an empty list")],
     "products_are_no_wider_than_weights": [
         (

@@ -12,7 +12,7 @@ from trainer.plan.numbers import problems
     ],
 )
 def test_float16_needs_a_device(sections: dict[str, dict[str, str]], key: str) -> None:
-    recipe = a_recipe.recipe(**sections)
+    recipe = a_recipe.recipe(**sections, engine={"kind": "deepspeed"})
 
     (problem,) = problems(recipe, devices=0)
 

@@ -155,6 +155,14 @@ def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
     return None
 
 
+def float16_has_its_loss_scaled(recipe: Recipe) -> Problem | None:
+    """Small gradients vanish in float16 unless the loss is scaled, which DeepSpeed does and our torch engine does not."""
+    if "float16" in (recipe.model.dtype, recipe.train.precision) and recipe.engine.kind != "deepspeed":
+        message = "float16 needs a scaled loss, which DeepSpeed has; set engine.kind: deepspeed, or take bfloat16"
+        return Problem("engine.kind", message)
+    return None
+
+
 def validation_names_a_source(recipe: Recipe) -> Problem | None:
     """An empty list is no way to say that there are no validation rows."""
     if recipe.data.validation == ():
@@ -189,6 +197,7 @@ RULES: tuple[Rule, ...] = (
     the_mode_fits_the_metric,
     products_are_no_wider_than_weights,
     validation_names_a_source,
+    float16_has_its_loss_scaled,
 )
 
 

@@ -156,7 +156,7 @@ def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
 
 
 def float16_has_its_loss_scaled(recipe: Recipe) -> Problem | None:
-    """Small gradients vanish in float16 unless the loss is scaled, which DeepSpeed does and our torch engine does not."""
+    """Small gradients vanish in float16 unless the loss is scaled, as DeepSpeed scales it."""
     if "float16" in (recipe.model.dtype, recipe.train.precision) and recipe.engine.kind != "deepspeed":
         message = "float16 needs a scaled loss, which DeepSpeed has; set engine.kind: deepspeed, or take bfloat16"
         return Problem("engine.kind", message)

@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole: dict[str, Path], engine: str, t
     assert_equal_runs(run, uninterrupted(whole, engine))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_leaves_with_75(whole: dict[str, Path], number: signal.Signals, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "torch")
     run = tmp_path / "run"

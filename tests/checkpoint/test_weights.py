@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from trainer.checkpoint import weights
+from trainer.errors import RunError
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -104,7 +105,7 @@ def test_a_full_disk_is_told_and_leaves_the_former_model(tmp_path: Path, monkeyp
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
     monkeypatch.setattr(weights, "save_file", _full)
 
-    with pytest.raises(weights.RunError, match="No space left on device"):
+    with pytest.raises(RunError, match="No space left on device"):
         weights.save_model(tmp_path / "model", Held(model), model, trajectory.NoTokenizer())  # type: ignore[arg-type]
 
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before

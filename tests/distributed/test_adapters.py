@@ -158,6 +158,7 @@ def test_a_model_trained_in_full_has_its_new_tokens(
     assert np.abs(results[0] - logits).max() / np.abs(logits).max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine", [pytest.param(TORCH, id="torch"), *(pytest.param(ZERO[z], id=f"zero{z}") for z in (2, 3))]
 )

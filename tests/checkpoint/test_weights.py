@@ -6,6 +6,7 @@ import pytest
 import torch
 from distributed import trajectory
 from distributed.pair import Pair
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
@@ -113,4 +114,4 @@ def test_a_full_disk_is_told_and_leaves_the_former_model(tmp_path: Path, monkeyp
 
 
 def _full(*_: Any) -> None:
-    raise weights.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")

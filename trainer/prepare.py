@@ -12,7 +12,7 @@ from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.launch import lock
-from trainer.plan import adapter_parameters, deepspeed_json, numbers, parameters
+from trainer.plan import adapter_parameters, deepspeed_json, machine, parameters
 from trainer.plan import plan as plans
 from trainer.plan.files import write_text
 from trainer.plan.plan import Plan
@@ -57,7 +57,7 @@ class Start:
 
 def examine(recipe: Recipe) -> Start:
     """What a start of this recipe would do; raises what forbids it, and changes nothing."""
-    lacking = numbers.problems(recipe, ranks.accelerators())
+    lacking = machine.problems(recipe, ranks.accelerators())
     if lacking:
         raise RecipeError(lacking)
     folder = Path(recipe.output)

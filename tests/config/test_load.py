@@ -20,6 +20,8 @@ data:
     - {path: b.jsonl, format: chat}
 """
 
+FORMATS = "completion, instruction, chat, text, pair, table, triples, words, image_text"
+
 
 def _refused(folder: Path, text: str, *overrides: str) -> list[str]:
     """Every problem of a file, a line each, with the file called `recipe.yaml`."""
@@ -72,7 +74,7 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
             "too_long": "cut",
             "packing": True,
             "shuffle": True,
-            "validation": {"fraction": 0.05},
+            "validation": {"fraction": 0.05, "stratify": None, "group": None, "time": None},
         },
         "adapter": {"kind": "none", "r": 16, "alpha": 32, "dropout": 0.0, "targets": "all_linear"},
         "strategy": {"kind": "full"},
@@ -112,8 +114,7 @@ engine: {kind: torch, zero: 3}
 
     assert _refused(tmp_path, text) == [
         "model.dtyp (recipe.yaml, line 1): no such key; did you mean model.dtype?",
-        "data.train.0.format (recipe.yaml, line 4): 'txt' is not one of completion, instruction, chat, text; "
-        "did you mean text?",
+        f"data.train.0.format (recipe.yaml, line 4): 'txt' is not one of {FORMATS}; did you mean text?",
         "data.train.1.path: is needed and not there",
         "optimizer.lr (recipe.yaml, line 7): 'fast' is not a number",
         "batch.micr (recipe.yaml, line 9): no such key; did you mean batch.micro?",
@@ -189,7 +190,7 @@ def test_a_wrong_value_is_named_with_what_the_key_takes(tmp_path: Path, section:
         ("{train: a.jsonl}", "data.train: 'a.jsonl' is not a list; start each item with `- `"),
         ("{train: {path: a, format: text}}", "data.train: a mapping is not a list; start each item with `- `"),
         ("{train: []}", "data.train: holds 0 items; it takes at least 1"),
-        ("{train: [a.jsonl]}", "data.train.0: 'a.jsonl' is not a mapping of keys; known: fields, format, path"),
+        ("{train: [a.jsonl]}", "data.train.0: 'a.jsonl' is not a mapping of keys; known: allow_urls, config"),
         ("{train: [{path: a}]}", "data.train.0.format: is needed and not there"),
         ("{train: [{path: a, format: text, fields: {text: 3}}]}", "data.train.0.fields.text: 3 is not text; put"),
         ("{train: [{path: a, format: text, fields: {3: a}}]}", "data.train.0.fields.3: the key 3 is not text; put"),
@@ -205,7 +206,7 @@ def test_wrong_training_sources_are_named(tmp_path: Path, data: str, message: st
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.validation=0.1", "data.validation: 0.1 does not fit; it takes {fraction: ...}, a list or null"),
+        ("data.validation=0.1", "data.validation: 0.1 does not fit; it takes {fraction: ..., stratify: ..."),
         ("data.validation.fracton=0.1", "data.validation.fracton: no such key; did you mean data.validation.fraction?"),
         ("data.validation.fraction=2", "data.validation.fraction: 2 is not less than 1.0"),
         ("data.validation=[{path: b}]", "data.validation.0.format: is needed and not there"),
@@ -215,7 +216,7 @@ def test_wrong_training_sources_are_named(tmp_path: Path, data: str, message: st
         ),
         (
             "data.validation=[{path: b, format: text, x: 1}]",
-            "data.validation.0.x: no such key; known: fields",
+            "data.validation.0.x: no such key; known: allow_urls, config",
         ),
         ("model.tokenizer=3", "model.tokenizer: 3 does not fit; it takes text, {vocab_size: ...} or null"),
         ("model.tokenizer.vocab_size=3", "model.tokenizer.vocab_size: 3 is less than 300"),
@@ -258,7 +259,7 @@ def test_of_two_arguments_for_a_key_the_later_one_counts(tmp_path: Path) -> None
     ("override", "message"),
     [
         ("optimizer.lr=fast", "optimizer.lr: 'fast' is not a number"),
-        ("data.train.1.format=tex", "data.train.1.format: 'tex' is not one of completion, instruction, chat, text"),
+        ("data.train.1.format=tex", f"data.train.1.format: 'tex' is not one of {FORMATS}"),
         ("data.train.2.path=x", "data.train.2.path: '2' is not an item of the list; items are numbered from 0"),
         ("data.train.-1.path=x", "data.train.-1.path: '-1' is not an item of the list; items are numbered from 0"),
         ("data.train.last=x", "data.train.last: 'last' is not an item of the list; items are numbered from 0"),
@@ -319,7 +320,7 @@ def test_a_mapping_without_a_file_is_refused_in_the_same_words() -> None:
         recipe_of({**a_recipe.LEAST, "data": {"train": [{"path": "a", "format": "tex"}]}, "batch": {"micr": 1}})
 
     assert [str(problem).partition(";")[0] for problem in caught.value.problems] == [
-        "data.train.0.format: 'tex' is not one of completion, instruction, chat, text",
+        f"data.train.0.format: 'tex' is not one of {FORMATS}",
         "batch.micr: no such key",
     ]
 

@@ -208,6 +208,9 @@ def test_offload_that_the_stage_cannot_do_is_refused():
     assert "cpu: needs ZeRO stage 1, this run has stage 0" in lines[0]
     assert "nvme: needs ZeRO stage 3" in lines[1]
     assert "needs nvme_path" in lines[2]
+    drive = {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/mnt"}}}
+    assert ["nvme: needs ZeRO stage 3" in line for line in said(drive, zero=2)] == [True]
+    assert said(drive, zero=3) == []
 
 
 def test_unknown_keys_are_named_with_the_line_of_the_file(tmp_path):

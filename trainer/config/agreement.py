@@ -19,12 +19,18 @@ def differences(before: Recipe, now: Recipe) -> tuple[list[Problem], list[str]]:
             problems.append(
                 Problem(
                     key,
-                    f"was {was!r} when {now.output} was begun, now is {value!r}; set it back, or name another output",
+                    f"was {_said(was)} when {now.output} was begun, now is {_said(value)}; set it back, or name "
+                    "another output",
                 )
             )
         elif key != "output":
             allowed.append(f"{key}: {was} -> {value}")
     return problems, allowed
+
+
+def _said(value: Any) -> str:
+    """A value without the keys of it that are unset."""
+    return repr({key: held for key, held in value.items() if held is not None} if isinstance(value, dict) else value)
 
 
 def _changed(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:

@@ -177,6 +177,8 @@ def _offload(source: Source, recipe: Recipe, zero: int | None) -> list[Problem]:
         said = _offload_of_recipe(recipe, section)
         if said not in (None, device):
             found.append(_conflict(source, f"{path}.device", "engine.offload", said))
+        # To a drive, DeepSpeed moves what stage 3 shares out alone, and says nothing at other stages.
+        least = 3 if device == "nvme" else least
         if zero is not None and zero < least:
             message = f"{device}: needs ZeRO stage {least}, this run has stage {zero}; set engine.zero or leave it out"
             found.append(source.problem(f"{path}.device", message))

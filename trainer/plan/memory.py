@@ -35,6 +35,10 @@ class StateMemory:
         components = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer}
         return {"tensors": self.total, "process": None, "low": None, "high": None, "components": components}
 
+    def host_json(self) -> dict[str, Any]:
+        """The contract's `memory.host` object: bytes of the host for one process."""
+        return {"tensors": self.host, "process": None, "low": None, "high": None, "components": {"offload": self.host}}
+
 
 def state_memory(
     total: int,

@@ -73,7 +73,10 @@ class Plan:
             "data": self.manifest.to_json(),
             "engine": {"kind": self.engine, "zero": self.zero, "precision": self.precision},
             "parameters": {"total": self.parameters, "trainable": self.trainable},
-            "memory": {"device": self.memory.to_json() if self.memory else None, "host": None},
+            "memory": {
+                "device": self.memory.to_json() if self.memory else None,
+                "host": self.memory.host_json() if self.memory else None,
+            },
             "communication": {"bytes_per_step": None},
             "time": {"step_seconds": None, "tokens_per_second": None},
             "fits": None,

@@ -67,7 +67,7 @@ def _values(source: Source, recipe: Recipe) -> list[Problem]:
     said = (
         ("gradient_clipping", "train.clip", recipe.train.clip or 0.0),
         ("train_micro_batch_size_per_gpu", "batch.micro", recipe.batch.micro),
-        ("train_batch_size", "batch.global", recipe.batch.global_),
+        ("train_batch_size", "batch.global", recipe.batch.global_ or "null"),
     )
     found = [_conflict(source, path, key, value) for path, key, value in said if source.get(path) not in (None, value)]
     switches = (
@@ -98,6 +98,9 @@ def _accumulation(source: Source, recipe: Recipe, ranks: int | None) -> list[Pro
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         return [source.problem(path, f"{steps!r}: must be a whole number above 0, or auto")]
     micro, total = recipe.batch.micro, recipe.batch.global_
+    if total is None:
+        message = f"{steps}: steps of batch.global_tokens differ in micro-batches; leave it out or write auto"
+        return [source.problem(path, message)]
     if ranks is None:
         if total % (micro * steps) == 0:
             return []

@@ -80,7 +80,8 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     model = adapted.model
     strategies.freeze(model, recipe.strategy.kind)
     task = TASKS[recipe.task.kind]
-    module = task.CausalLM(model, DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None)
+    compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
+    module = task.CausalLM(model, compute, whole=engine.shards.whole)
     engine.prepare(module, recipe.optimizer)
     state = _state(plan, newest, engine, say)
     windows = _windows(recipe, plan, tokenizer, corpus.train, recipe.train.seed if recipe.data.shuffle else None)

@@ -65,7 +65,7 @@ class Made:
         base = load(wanted, self.tokenizer, self.engine.loading())
         self.adapted: Adapted = METHODS[wanted.adapter.kind](base, wanted, self.new)
         _let_b_be_something(self.adapted.model)
-        self.module = causal_lm.CausalLM(self.adapted.model)
+        self.module = causal_lm.CausalLM(self.adapted.model, whole=self.engine.shards.whole)
         self.engine.prepare(self.module, wanted.optimizer)
 
     def window(self) -> Window:

@@ -90,7 +90,7 @@ def gradient(kind: str, zero: int, packing: bool, micro: int, rows: int, global_
     layout = Layout(global_=global_, micro=micro, packing=packing, micro_tokens=micro * 25, pad=0)
     windows = Windows(random_rows(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
     computing = engine(kind, zero, micro)
-    module = causal_lm.CausalLM(model(packing))
+    module = causal_lm.CausalLM(model(packing), whole=computing.shards.whole)
     computing.prepare(module, Optimizer(lr=1e-3))
     window = windows.window(step)
     counts = ranks.all_reduce(causal_lm.counts(window.batches))

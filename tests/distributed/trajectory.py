@@ -64,7 +64,8 @@ def prepared(wanted: Recipe) -> Engine:
         )
     engine = build.build(wanted, plan, torch.device("cpu"), settings)
     dtype = getattr(torch, wanted.model.dtype)
-    engine.prepare(causal_lm.CausalLM(steps.model(packing=False, dtype=dtype)), wanted.optimizer)
+    module = causal_lm.CausalLM(steps.model(packing=False, dtype=dtype), whole=engine.shards.whole)
+    engine.prepare(module, wanted.optimizer)
     return engine
 
 

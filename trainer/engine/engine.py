@@ -27,6 +27,11 @@ class Shards:
     ranks: int
     """Processes that wrote it."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether every process holds every weight whole between passes."""
+        return self.zero < 3
+
     def __str__(self) -> str:
         kind = "torch" if self.engine == "torch" else f"DeepSpeed ZeRO-{self.zero}"
         return f"{kind} on {self.ranks} process{'es' if self.ranks > 1 else ''}"

@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from trainer.errors import Problem, RecipeError
+from trainer.model import short_attention
 
 SEGMENTS = "shardtune_segments"
 """The name that transformers knows it by. It has no mask function there, so transformers builds no mask."""
@@ -38,20 +39,31 @@ def segments_attention(
         raise RecipeError(
             [Problem("data.packing", "this model does not hand examples on to its attention; set it to false")]
         )
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        query, key, value = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (query, key, value))
+    queries, keys, values = (torch.split(tensor, list(segments), dim=2) for tensor in (query, key, value))
+    scale = scaling or query.shape[-1] ** -0.5
+    outputs = [
+        _of_example(one, its, held, scale, dropout, sliding_window)
+        for one, its, held in zip(queries, keys, values, strict=True)
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _of_example(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, dropout: float, window: int | None
+) -> torch.Tensor:
+    """One example's own attention: query [1, N, L, D], key and value [1, K, L, D] -> [1, N, L, D]."""
+    mask = _band(query.shape[2], window, query.device) if window else None
+    if mask is None and short_attention.serves(query, dropout):
+        return short_attention.attend(query, key, value, scale)
     repeat = query.shape[1] // key.shape[1]
     if repeat > 1:
         key, value = key.repeat_interleave(repeat, dim=1), value.repeat_interleave(repeat, dim=1)
-    outputs = []
-    lengths = list(segments)
-    parts = (torch.split(tensor, lengths, dim=2) for tensor in (query, key, value))
-    for part, keys, values in zip(*parts, strict=True):
-        mask = _band(part.shape[2], sliding_window, part.device) if sliding_window else None
-        outputs.append(
-            functional.scaled_dot_product_attention(
-                part, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
-            )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale
+    )
 
 
 def _band(length: int, window: int, device: torch.device) -> torch.Tensor | None:

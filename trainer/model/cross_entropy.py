@@ -1,30 +1,216 @@
-"""Cross-entropy of a linear head, a chunk of positions at a time, so that [positions, vocabulary] is never held."""
+"""Cross-entropy of a linear head, a chunk of positions at a time, so that [positions, vocabulary] is never held.
 
-from collections.abc import Callable
+The gradient of a chunk's logits is made while they are there, so no logits are kept for the backward pass and none are
+computed twice. Shapes: T positions, H hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_BYTES = 64 * 2**20
-"""Room for the float32 logits of one chunk."""
+"""Room for the logits of one chunk; half of the head's own size where that is more: each chunk adds to its gradient."""
+BLOCK_BYTES = 2**20
+"""Room for the float32 logits that a processor works on at a time: they stay in its cache."""
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is summed over the positions besides the negative log-likelihood."""
+
+    smoothing: float = 0.0
+    """Share of each target that is spread evenly over the vocabulary (Szegedy 2016)."""
+    z: float = 0.0
+    """Weight of the squared logarithm of the partition function (Chowdhery 2022)."""
+    weights: torch.Tensor | None = None
+    """The weight of each class [V], float32."""
+
+    def of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The sum over positions for logits [T, V]; plain torch."""
+        logits = logits.float()
+        total = functional.cross_entropy(
+            logits, targets, weight=self.weights, reduction="sum", label_smoothing=self.smoothing
+        )
+        if self.z:
+            total = total + self.z * torch.logsumexp(logits, dim=-1).square().sum()
+        return total
+
+
+PLAIN = Loss()
 
 
 def linear_cross_entropy(
-    head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor, vocabulary: int
+    module: nn.Module,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    vocabulary: int,
+    *,
+    loss: Loss = PLAIN,
+    after: Head | None = None,
+    whole: bool = True,
 ) -> torch.Tensor:
-    """The summed negative log-likelihood of targets [T] under head(hidden [T, H]); float32, 0 where T is 0.
+    """The summed loss of targets [T] under the logits after(module(hidden [T, H])); float32, 0 where T is 0.
 
-    Where one chunk does not hold all positions, logits are computed again in the backward pass.
+    A bare linear module has its gradient made by hand, any other by autograd, chunk by chunk in the forward pass. Where
+    weights are not whole between passes (ZeRO-3), logits are computed again in the backward pass instead.
     """
-    rows = max(1, CHUNK_BYTES // (4 * vocabulary))
-    if len(targets) <= rows:
-        return _summed(head, hidden, targets)
-    total = hidden.new_zeros((), dtype=torch.float32)
-    for chunk, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
-        total = total + checkpoint(_summed, head, chunk, wanted, use_reentrant=False)
+    if not whole:
+        return _again(_head(module, after), hidden, targets, vocabulary, loss)
+    total: torch.Tensor
+    if type(module) is nn.Linear and after is None and not module._forward_hooks and not module._forward_pre_hooks:
+        total = _Plain.apply(hidden, module.weight, module.bias, targets, loss)  # type: ignore[no-untyped-call]
+    else:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        head = _head(module, after)
+        total = _General.apply(hidden, targets, head, vocabulary, loss, *trained)  # type: ignore[no-untyped-call]
     return total
 
 
-def _summed(head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+def _head(module: nn.Module, after: Head | None) -> Head:
+    return module if after is None else lambda hidden: after(module(hidden))
+
+
+def _rows(vocabulary: int, width: int, size: int) -> int:
+    """Positions of a chunk whose logits take `size` bytes each."""
+    return max(1, max(CHUNK_BYTES, vocabulary * width * size // 2) // (vocabulary * size))
+
+
+class _Plain(torch.autograd.Function):
+    """A linear head without hooks; `weight` [V, H] may be tied, frozen, or cast by autocast."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        loss: Loss,
+    ) -> torch.Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        inputs, factor = hidden.to(dtype), weight.to(dtype)
+        wanted = ctx.needs_input_grad[:3]
+        total = hidden.new_zeros((), dtype=torch.float32)
+        d_hidden = torch.empty_like(hidden) if wanted[0] else None
+        d_weight = d_bias = None
+        for part in _parts(len(targets), _rows(weight.shape[0], weight.shape[1], dtype.itemsize)):
+            logits = functional.linear(inputs[part], factor, None if bias is None else bias.to(dtype))
+            total += _into_gradient(logits, targets[part], loss)
+            if d_hidden is not None:
+                d_hidden[part] = logits @ factor
+            if wanted[1]:
+                d_weight = _added(d_weight, logits.t() @ inputs[part], weight.dtype)
+            if wanted[2]:
+                d_bias = _added(d_bias, logits.sum(0), weight.dtype)
+        if wanted[1] and d_weight is None:
+            d_weight = torch.zeros_like(weight)
+        if bias is not None and wanted[2] and d_bias is None:
+            d_bias = torch.zeros_like(bias)
+        ctx.gradients, ctx.dtype = (d_hidden, d_weight, d_bias), weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        d_hidden, d_weight, d_bias = (_scaled(gradient, outer[0], ctx.dtype) for gradient in ctx.gradients)
+        ctx.gradients = None
+        return d_hidden, d_weight, d_bias, None, None
+
+
+def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """The summed loss; `logits` [T, V] become their own gradient in place."""
+    vocabulary = logits.shape[1]
+    block = max(1, BLOCK_BYTES * torch.get_num_threads() // (4 * vocabulary))
+    total = logits.new_zeros((), dtype=torch.float32)
+    spread = loss.smoothing / vocabulary
+    for part in _parts(len(targets), block if logits.device.type == "cpu" else len(targets)):
+        values, target = logits[part].float(), targets[part, None]
+        highest = values.amax(dim=1, keepdim=True)
+        picked = values.gather(1, target)
+        weight = (1.0 - loss.smoothing) * (torch.ones_like(picked) if loss.weights is None else loss.weights[target])
+        said = values.sum(1, keepdim=True) if loss.weights is None else (values @ loss.weights)[:, None]
+        values = values.sub_(highest).exp_()
+        summed = values.sum(dim=1, keepdim=True)
+        log_sum = summed.log() + highest
+        every = vocabulary if loss.weights is None else loss.weights.sum()
+        terms = weight * (log_sum - picked) + spread * (every * log_sum - said) + loss.z * log_sum.square()
+        total += terms.sum()
+        values.mul_((weight + spread * every + 2 * loss.z * log_sum) / summed)
+        values.scatter_add_(1, target, -weight)
+        if spread:
+            values.sub_(spread if loss.weights is None else spread * loss.weights)
+        logits[part] = values
+    return total
+
+
+def _added(held: torch.Tensor | None, more: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A sum over chunks in the type of the weight; one chunk stays as it is."""
+    return more if held is None else held.to(dtype).add_(more)
+
+
+def _scaled(gradient: torch.Tensor | None, factor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if gradient is None else gradient.to(dtype).mul_(factor)
+
+
+class _General(torch.autograd.Function):
+    """Any head that autograd knows, with the parameters of it that train."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        head: Head,
+        vocabulary: int,
+        loss: Loss,
+        *trained: torch.Tensor,
+    ) -> torch.Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        d_hidden = torch.zeros_like(hidden)
+        d_trained = [torch.zeros_like(parameter) for parameter in trained]
+        for part in _parts(len(targets), _rows(vocabulary, hidden.shape[1], hidden.dtype.itemsize)):
+            with torch.set_grad_enabled(any(ctx.needs_input_grad)):
+                inputs = hidden[part].detach().requires_grad_()
+                value = loss.of(head(inputs), targets[part])
+            total += value.detach()
+            if not value.requires_grad:
+                continue
+            first, *others = torch.autograd.grad(value, (inputs, *trained), allow_unused=True)
+            d_hidden[part] = first
+            for held, more in zip(d_trained, others, strict=True):
+                if more is not None:
+                    held += more
+        ctx.gradients = (d_hidden, *d_trained)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        d_hidden, *d_trained = (gradient.mul_(outer[0]) for gradient in ctx.gradients)
+        ctx.gradients = None
+        return (d_hidden, None, None, None, None, *d_trained)
+
+
+def _again(head: Head, hidden: torch.Tensor, targets: torch.Tensor, vocabulary: int, loss: Loss) -> torch.Tensor:
+    """Logits are made a second time in the backward pass, under the hooks that bring the weights together."""
+
+    def summed(chunk: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return loss.of(head(chunk), wanted)
+
+    parts = list(_parts(len(targets), _rows(vocabulary, hidden.shape[1], hidden.dtype.itemsize)))
+    if len(parts) <= 1:
+        return summed(hidden, targets)
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for part in parts:
+        total = total + checkpoint(summed, hidden[part], targets[part], use_reentrant=False)
+    return total
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))

@@ -3,6 +3,7 @@
 Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,11 +27,13 @@ def counts(batches: tuple[Batch, ...]) -> dict[str, float]:
 class CausalLM(nn.Module):
     """Body, head and loss as one module, so that the hooks of DDP and ZeRO fire on its forward."""
 
-    def __init__(self, model: PreTrainedModel, compute: torch.dtype | None = None) -> None:
-        """`compute` is the type of products where it differs from that of the weights."""
+    def __init__(self, model: PreTrainedModel, compute: torch.dtype | None = None, *, whole: bool = True) -> None:
+        """`compute`: the type of products where weights have another; `whole`: whether weights are, between passes."""
         super().__init__()
         self.model = model
         self.compute = compute
+        self.whole = whole
+        self.bend = _bend(model.config)
         self.own_forward = False
         """Whether the model's own forward makes the logits of all positions, because ours would differ."""
 
@@ -44,19 +47,13 @@ class CausalLM(nn.Module):
                 return {"loss": nn.functional.cross_entropy(logits.float(), targets, reduction="sum")}
             hidden = self.model.base_model(**_inputs(batch)).last_hidden_state[wanted]
             vocabulary = self.model.get_input_embeddings().num_embeddings
-            return {"loss": linear_cross_entropy(self.head, hidden, targets, vocabulary)}
+            head = self.model.get_output_embeddings()
+            return {"loss": linear_cross_entropy(head, hidden, targets, vocabulary, after=self.bend, whole=self.whole)}
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [T, V] of hidden states [T, H], with the scale and the soft cap of the model's configuration."""
+        """Logits [T, V] of hidden states [T, H]."""
         logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
-        config = self.model.config
-        if (scale := getattr(config, "logit_scale", None)) is not None:
-            logits = logits * scale
-        if (divisor := getattr(config, "logits_scaling", None)) is not None:
-            logits = logits / divisor
-        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-            logits = cap * torch.tanh(logits / cap)
-        return logits
+        return logits if self.bend is None else self.bend(logits)
 
     @torch.no_grad()
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
@@ -87,6 +84,21 @@ class CausalLM(nn.Module):
         if self.compute is None:
             return nullcontext()
         return torch.autocast(device.type, self.compute)
+
+
+def _bend(config: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The scale and the soft cap of a model's configuration, on logits [T, V]; None where it has neither."""
+    scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    cap = getattr(config, "final_logit_softcapping", None)
+    if scale is None and divisor is None and cap is None:
+        return None
+
+    def bend(logits: torch.Tensor) -> torch.Tensor:
+        logits = logits if scale is None else logits * scale
+        logits = logits if divisor is None else logits / divisor
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    return bend
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:

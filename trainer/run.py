@@ -43,6 +43,7 @@ from trainer.loop.callback import Callback
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
+from trainer.model.compiling import compile_layers
 from trainer.model.load import DTYPES
 from trainer.model.load import load as load_model
 from trainer.plan import deepspeed_json
@@ -82,6 +83,8 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     task = TASKS[recipe.task.kind]
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
     module = task.CausalLM(model, compute, whole=engine.shards.whole)
+    if recipe.train.compile and (lacking := compile_layers(model)):
+        say(f"train.compile: {lacking}; the layers run as they are.")
     engine.prepare(module, recipe.optimizer)
     state = _state(plan, newest, engine, say)
     windows = _windows(recipe, plan, tokenizer, corpus.train, recipe.train.seed if recipe.data.shuffle else None)

@@ -4,7 +4,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from trainer.errors import RecipeError
-from trainer.model.attention import SEGMENTS, own_attention, segments_attention
+from trainer.model.attention import SEGMENTS, Segments, own_attention, segments_attention
 
 SEGMENT_LENGTHS = (5, 1, 9, 3)
 
@@ -20,7 +20,7 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: tuple[int, ...], window: int | None = None
 ) -> torch.Tensor:
     module = torch.nn.Module()
-    return segments_attention(module, query, key, value, None, segments=segments, sliding_window=window)[0]
+    return segments_attention(module, query, key, value, None, segments=Segments(segments), sliding_window=window)[0]
 
 
 @pytest.mark.parametrize("keys", [4, 2, 1])
@@ -51,7 +51,7 @@ def test_grouped_heads_share_their_keys_in_order() -> None:
 def test_a_model_may_scale_its_scores_itself() -> None:
     query, key, value = _heads(length=6)
 
-    scaled, _ = segments_attention(torch.nn.Module(), query, key, value, None, segments=(6,), scaling=0.3)
+    scaled, _ = segments_attention(torch.nn.Module(), query, key, value, None, segments=Segments((6,)), scaling=0.3)
 
     expected = functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
     torch.testing.assert_close(scaled, expected.transpose(1, 2))
@@ -89,7 +89,7 @@ def _packed(model: PreTrainedModel, examples: list[torch.Tensor]) -> tuple[torch
     lengths = tuple(len(example) for example in examples)
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
     logits = model(
-        input_ids=torch.cat(examples)[None], position_ids=positions, segments=lengths, use_cache=False
+        input_ids=torch.cat(examples)[None], position_ids=positions, segments=Segments(tuple(lengths)), use_cache=False
     ).logits
     return tuple(logits[0].split(lengths))
 
@@ -148,7 +148,9 @@ def test_a_loss_on_one_example_reaches_no_token_of_another() -> None:
     embedded = model.get_input_embeddings()(torch.cat(examples)[None]).detach().requires_grad_()
     positions = torch.cat([torch.arange(length) for length in SEGMENT_LENGTHS])[None]
 
-    logits = model(inputs_embeds=embedded, position_ids=positions, segments=SEGMENT_LENGTHS, use_cache=False).logits
+    logits = model(
+        inputs_embeds=embedded, position_ids=positions, segments=Segments(SEGMENT_LENGTHS), use_cache=False
+    ).logits
     logits[0].split(SEGMENT_LENGTHS)[2].square().sum().backward()
 
     assert embedded.grad is not None

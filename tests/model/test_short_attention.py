@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.model.attention import segments_attention
+from trainer.model.attention import Segments, segments_attention
 from trainer.model.short_attention import LONGEST, attend, serves
 
 
@@ -62,7 +62,10 @@ def test_a_row_of_short_and_long_examples_keeps_them_apart() -> None:
     for part in other:
         part[:, :, 30 : 30 + LONGEST + 40] += 1
 
-    outputs = [segments_attention(torch.nn.Module(), *changed, None, segments=lengths)[0] for changed in (parts, other)]
+    outputs = [
+        segments_attention(torch.nn.Module(), *changed, None, segments=Segments(lengths))[0]
+        for changed in (parts, other)
+    ]
 
     same = [torch.equal(one, two) for one, two in zip(*(row.split(lengths, dim=1) for row in outputs), strict=True)]
     assert same == [True, False, True]

@@ -5,6 +5,7 @@ Shapes: B rows (1 where packed), N heads, K key-value heads, S tokens, D size of
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,17 @@ SEGMENTS = "shardtune_segments"
 """The name that transformers knows it by. It has no mask function there, so transformers builds no mask."""
 
 
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The examples that stand end to end and fill a row.
+
+    An object of its own and no tuple, so that torch.compile, which looks into tuples, does not begin anew for each row.
+    """
+
+    lengths: tuple[int, ...]
+    """Tokens of each."""
+
+
 def segments_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -27,14 +39,11 @@ def segments_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    segments: tuple[int, ...] | None = None,
+    segments: Segments | None = None,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of each example to itself; query [1, N, S, D], key and value [1, K, S, D] -> [1, S, N, D].
-
-    `segments` are the lengths of the examples that stand end to end and fill the row.
-    """
+    """Causal attention of each example to itself; query [1, N, S, D], key and value [1, K, S, D] -> [1, S, N, D]."""
     if segments is None:
         raise RecipeError(
             [Problem("data.packing", "this model does not hand examples on to its attention; set it to false")]
@@ -42,7 +51,7 @@ def segments_attention(
     device = query.device.type
     if torch.is_autocast_enabled(device):
         query, key, value = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (query, key, value))
-    queries, keys, values = (torch.split(tensor, list(segments), dim=2) for tensor in (query, key, value))
+    queries, keys, values = (torch.split(tensor, list(segments.lengths), dim=2) for tensor in (query, key, value))
     scale = scaling or query.shape[-1] ** -0.5
     outputs = [
         _of_example(one, its, held, scale, dropout, sliding_window)

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainer.data.batches import IGNORED, Batch
-from trainer.model.attention import own_attention
+from trainer.model.attention import Segments, own_attention
 from trainer.model.cross_entropy import linear_cross_entropy
 
 WEIGHTS = {"loss": 1.0}
@@ -105,7 +105,7 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     """What transformers' forward takes of a micro-batch."""
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
     if batch.segments is not None:
-        return {**inputs, "segments": batch.segments}
+        return {**inputs, "segments": Segments(batch.segments)}
     return {**inputs, "attention_mask": batch.attention_mask}
 
 

@@ -23,6 +23,7 @@ from trainer.data import tokenizer as tokenizers
 from trainer.data.batches import Layout, Window, Windows
 from trainer.engine import build
 from trainer.engine.engine import Engine
+from trainer.model.attention import Segments
 from trainer.model.load import load
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
@@ -90,8 +91,10 @@ class Made:
     def logits(self) -> np.ndarray:
         self.adapted.model.eval()
         with self.engine.gathered():
-            return self.module.head(self.adapted.model.base_model(probe(), use_cache=False,
-                segments=(probe().shape[1],)).last_hidden_state).numpy()  # fmt: skip
+            body = self.adapted.model.base_model
+            one = Segments((probe().shape[1],))
+            hidden = body(probe(), use_cache=False, segments=one).last_hidden_state
+            return self.module.head(hidden).numpy()
 
 
 def rows(new: range) -> steps.Rows:

@@ -7,6 +7,14 @@ import pytest
 from distributed.pair import Pair
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens that an earlier test run left are not found, and none are left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def pair() -> Iterator[Pair]:
     """Two gloo ranks that live as long as the test run."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainer import __version__
-from trainer.errors import EXIT_DONE, ProblemsError, ShardtuneError
+from trainer.errors import EXIT_DONE, DataError, ProblemsError, ShardtuneError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,6 +78,33 @@ def plan(recipe: RecipePath, settings: Overrides = None, as_json: AsJson = False
         _print_json(planned.to_json())
     else:
         typer.echo(planned.describe())
+
+
+@app.command(epilog="Example: shardtune data trainer/recipes/demo.yaml --rows 5 --html data.html")
+def data(
+    recipe: RecipePath,
+    settings: Overrides = None,
+    as_json: AsJson = False,
+    rows: Annotated[int, typer.Option(min=0, help="How many rows to show.")] = 3,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML page.", show_default=False)] = None,
+) -> None:
+    """Show what the model will see: counts, lengths, labels, what is learned, and rows. Trains nothing."""
+    from trainer import prepare
+
+    wanted = prepare.read(recipe, settings or [], to_train=False)
+    if not as_json:
+        typer.echo("Turning rows into tokens ...")
+    from trainer.report import data_page, data_report, data_terminal
+
+    report = data_report.make(wanted, rows)
+    if html is not None:
+        data_page.write(report, html)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        data_terminal.show(report, Console(highlight=False, emoji=False))
+    if report.problems:
+        raise DataError(report.problems)
 
 
 @app.command(epilog="Example: shardtune schema > recipe.schema.json")

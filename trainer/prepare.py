@@ -8,8 +8,10 @@ from pathlib import Path
 from trainer import ranks
 from trainer.checkpoint.listing import steps_of
 from trainer.config.agreement import differences
+from trainer.config.data_rules import a_language_model_learns_text
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
+from trainer.config.rules import RULES
 from trainer.errors import Problem, RecipeError
 from trainer.launch import lock
 from trainer.plan import adapter_parameters, deepspeed_json, machine, parameters
@@ -18,10 +20,14 @@ from trainer.plan.files import write_text
 from trainer.plan.plan import Plan
 
 
-def read(path: Path, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a file; RecipeError holds all that is wrong with it, its model folder and its DeepSpeed JSON."""
+def read(path: Path, overrides: Sequence[str], *, to_train: bool = True) -> Recipe:
+    """The recipe of a file; RecipeError holds all that is wrong with it, its model folder and its DeepSpeed JSON.
+
+    Unless it is read `to_train`, rows may be of a format that is only shown.
+    """
+    rules = RULES if to_train else tuple(rule for rule in RULES if rule is not a_language_model_learns_text)
     checks = (deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model), adapter_parameters.problems)
-    return load(path, overrides, checks=checks)
+    return load(path, overrides, checks=checks, rules=rules)
 
 
 def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
@@ -76,12 +82,20 @@ def examine(recipe: Recipe) -> Start:
     elif folder.is_dir() and not previous.exists() and any(path.name != lock.FILE for path in folder.iterdir()):
         raise RecipeError([Problem("output", f"{folder} holds files of something else; name a new or an empty folder")])
     plan = plan_of(recipe, resuming=resuming)
-    return Start(folder, plan, changed, resuming, resuming and _completed(folder) >= plan.steps)
+    return Start(folder, plan, changed, resuming, resuming and _is_done(folder, plan, changed))
 
 
 def write(start: Start, recipe: Recipe) -> None:
     """The recipe, where the processes will read it."""
     write_text(start.folder / "recipe.yaml", dump(recipe))
+
+
+def _is_done(folder: Path, plan: Plan, changed: list[str]) -> bool:
+    """Whether a folder holds a plan's run, completed; where its steps are not known yet, one of the same length."""
+    if plan.steps is not None:
+        return _completed(folder) >= plan.steps
+    longer = any(change.startswith(("train.epochs:", "train.max_steps:")) for change in changed)
+    return _completed(folder) > 0 and not longer
 
 
 def _completed(folder: Path) -> int:

@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 _STORE_FD = "SHARDTUNE_STORE_FD"
 _CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
+_TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
 
 
 def rank() -> int:
@@ -65,7 +67,7 @@ def worker_environment(
         MASTER_ADDR=address,
         MASTER_PORT=str(port),
         PYTHONUNBUFFERED="1",
-        TOKENIZERS_PARALLELISM="true" if index == 0 else "false",
+        **{_TOKENIZER_THREADS: "true" if index == 0 else "false"},
         TF_CPP_MIN_LOG_LEVEL="3",
     )
     if threads is not None:
@@ -83,6 +85,25 @@ def worker_environment(
     if console is not None:
         environment[_CONSOLE_FD] = str(console)
     return environment
+
+
+def helper_environment() -> dict[str, str]:
+    """The environment of a process that helps this one with rows, one core for each."""
+    return {**os.environ, _TOKENIZER_THREADS: "false", "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def one_tokenizer_thread() -> Iterator[None]:
+    """Within it, `tokenizers` uses the core of the thread that calls it alone."""
+    before = os.environ.get(_TOKENIZER_THREADS)
+    os.environ[_TOKENIZER_THREADS] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_TOKENIZER_THREADS]
+        else:
+            os.environ[_TOKENIZER_THREADS] = before
 
 
 def cores() -> int:
@@ -118,6 +139,12 @@ def hub_cache() -> Path:
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     return Path(os.path.expandvars(cache)).expanduser()
+
+
+def cache_folder() -> Path:
+    """The user's folder for what shardtune can make again; it need not exist."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expandvars(home)).expanduser() / "shardtune"
 
 
 def compiler() -> str | None:

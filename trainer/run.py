@@ -4,8 +4,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import fields
+from contextlib import closing, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,15 @@ from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.data import corpus as corpora
+from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
-from trainer.data.batches import Layout, Windows
-from trainer.data.corpus import Corpus, Split
+from trainer.data.batches import Window, Windows
 from trainer.engine import build as engines
 from trainer.engine.engine import Engine
 from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
 from trainer.launch import outcome
 from trainer.loop.callback import Callback
+from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
@@ -49,8 +50,9 @@ from trainer.model.load import load as load_model
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
 from trainer.plan.files import write_json
+from trainer.plan.manifest import Manifest
 from trainer.plan.plan import Plan
-from trainer.report.closing import closing
+from trainer.report.closing import closing as report_of
 from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
 
@@ -69,56 +71,60 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     tokenizer = tokenizers.load(recipe, folder)
     corpus = corpora.prepare(recipe, tokenizer, folder)
     newest, damaged = checkpoints.newest_whole(folder)
-    for line in damaged:
+    for line in (*corpus.notes, *damaged):
         say(line)
-    plan = _plan(recipe, folder, corpus, len(tokenizer), resuming=newest is not None)
-    say(plan.describe())
+    saved = checkpoints.read_state(newest) if newest else {}
+    with closing(steps.training(recipe, tokenizer, corpus.train, folder, saved.get("position"))) as windows:
+        manifest = replace(corpus.manifest, epoch_steps=windows.steps_of_run(recipe.train))
+        plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
+        say(plan.describe())
 
-    say("Loading the model ...")
-    engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
-    new_tokens = tokenizers.new_tokens(recipe, tokenizer)
-    adapted = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()), recipe, new_tokens)
-    model = adapted.model
-    strategies.freeze(model, recipe.strategy.kind)
-    task = TASKS[recipe.task.kind]
-    compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
-    module = task.CausalLM(model, compute, whole=engine.shards.whole)
-    if recipe.train.compile and (lacking := compile_layers(model)):
-        say(f"train.compile: {lacking}; the layers run as they are.")
-    engine.prepare(module, recipe.optimizer)
-    state = _state(plan, newest, engine, say)
-    windows = _windows(recipe, plan, tokenizer, corpus.train, recipe.train.seed if recipe.data.shuffle else None)
-    _compare_forward(module, windows, engine, say)
+        say("Loading the model ...")
+        engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
+        new_tokens = tokenizers.new_tokens(recipe, tokenizer)
+        adapted = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()), recipe, new_tokens)
+        model = adapted.model
+        strategies.freeze(model, recipe.strategy.kind)
+        task = TASKS[recipe.task.kind]
+        compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
+        module = task.CausalLM(model, compute, whole=engine.shards.whole)
+        if recipe.train.compile and (lacking := compile_layers(model)):
+            say(f"train.compile: {lacking}; the layers run as they are.")
+        engine.prepare(module, recipe.optimizer)
+        state = _state(plan, newest, engine, say)
+        _compare_forward(module, windows.window(state.step), engine, say)
 
-    sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
-    if state.resumed_from is None:
-        _sample(folder, "before", sampler)
-    summary = Summary(folder, began, device)
-    validation = _windows(recipe, plan, tokenizer, corpus.validation, None) if corpus.validation else None
-    callbacks = _callbacks(recipe, folder, engine, task, validation, console, summary)
-    status, rate = "failed", None
-    try:
-        rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
-        if state.step == state.steps:
-            _take_best(folder, state, engine, say)
-            _save_result(folder, engine, adapted, tokenizer)
-            _sample(folder, "after", sampler)
-        status = "completed" if state.step == state.steps else "stopped"
-    finally:
-        for callback in callbacks:
-            callback.end(state)
-        summary.write(state, status, rate)
+        sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
+        if state.resumed_from is None:
+            _sample(folder, "before", sampler)
+        summary = Summary(folder, began, device)
+        validation = steps.validation(recipe, tokenizer, corpus.validation) if corpus.validation else None
+        callbacks = _callbacks(recipe, folder, engine, task, validation, console, summary)
+        status, rate = "failed", None
+        try:
+            rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
+            if state.step >= state.steps:
+                _take_best(folder, state, engine, say)
+                if corpus.test is not None:
+                    _test(engine, task, steps.validation(recipe, tokenizer, corpus.test), state, callbacks)
+                _save_result(folder, engine, adapted, tokenizer)
+                _sample(folder, "after", sampler)
+            status = "completed" if state.step >= state.steps else "stopped"
+        finally:
+            for callback in callbacks:
+                callback.end(state)
+            summary.write(state, status, rate)
     if status == "stopped":
         raise Stopped(
             f"stopped at step {state.step} of {state.steps} with a checkpoint saved; the same command goes on"
         )
     if ranks.is_main():
-        say(closing(folder))
+        say(report_of(folder))
 
 
-def _plan(recipe: Recipe, folder: Path, corpus: Corpus, vocabulary: int, *, resuming: bool) -> Plan:
+def _plan(recipe: Recipe, folder: Path, manifest: Manifest, vocabulary: int, *, resuming: bool) -> Plan:
     """The plan over the rows as they are; kept in plan.json."""
-    own = plans.make(recipe, corpus.manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
+    own = plans.make(recipe, manifest, vocabulary=vocabulary, processes=ranks.world_size(), resuming=resuming)
     # Devices of other nodes may be larger: what rank 0 chose is what all do.
     plan: Plan = ranks.broadcast(own)
     if ranks.is_main():
@@ -141,6 +147,7 @@ def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -
 
 def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
     """A new state, or that of the newest checkpoint with its weights and optimizer loaded."""
+    assert plan.steps is not None, "the steps of each epoch are counted, or max_steps is there"
     if newest is None:
         return State(steps=plan.steps)
     resume.load(newest, engine, say)
@@ -152,22 +159,10 @@ def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
     return state
 
 
-def _windows(recipe: Recipe, plan: Plan, tokenizer: PreTrainedTokenizerBase, split: Split, seed: int | None) -> Windows:
-    """The steps of a split on this rank."""
-    layout = Layout(
-        global_=recipe.batch.global_,
-        micro=recipe.batch.micro,
-        packing=recipe.data.packing,
-        micro_tokens=plan.batch.micro_tokens,
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
-    )
-    return Windows(split, layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed)
-
-
-def _compare_forward(module: Any, windows: Windows, engine: Engine, say: Say) -> None:
+def _compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> None:
     """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
     with engine.gathered():
-        differences, allowed = module.compare_with_own_logits(windows.window(0).batches[0].to(engine.device))
+        differences, allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
     body, head = (max(ranks.all_gather(difference)) for difference in differences)
     if body > allowed:
         raise RecipeError(
@@ -208,6 +203,13 @@ def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
     """Goes back to the weights of the best validation, where they are not the last."""
     if state.best_step and state.best_step != state.step:
         resume.load(of_step(folder, state.best_step), engine, say)
+
+
+def _test(engine: Engine, task: Any, rows: Windows, state: State, callbacks: list[Callback]) -> None:
+    """Measures the final model once on rows that nothing was chosen by."""
+    metrics = evaluate(engine, task, rows, state)
+    for callback in callbacks:
+        callback.tested(state, metrics)
 
 
 def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> None:

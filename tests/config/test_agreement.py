@@ -19,6 +19,7 @@ from trainer.config.agreement import differences
         ({"optimizer": {"lr": 1e-3}}, "optimizer.lr", "0.0002", "0.001"),
         ({"batch": {"global": 32}}, "batch.global", "64", "32"),
         ({"train": {"seed": 1}}, "train.seed", "0", "1"),
+        ({"data": {"shuffle_buffer": 9}}, "data.shuffle_buffer", "10000", "9"),
     ],
 )
 def test_what_decides_a_step_forbids_a_resume(changed: dict[str, Any], key: str, was: str, now: str) -> None:
@@ -34,6 +35,8 @@ def test_what_decides_a_step_forbids_a_resume(changed: dict[str, Any], key: str,
     ("changed", "sentence"),
     [
         ({"batch": {"micro": 8}}, "batch.micro: 4 -> 8"),
+        ({"data": {"workers": 3}}, "data.workers: None -> 3"),
+        ({"data": {"cache": False}}, "data.cache: True -> False"),
         ({"batch": {"micro_tokens": 4096}}, "batch.micro_tokens: None -> 4096"),
         ({"train": {"max_steps": 9}}, "train.max_steps: None -> 9"),
         ({"engine": {"kind": "deepspeed"}}, "engine.kind: auto -> deepspeed"),
@@ -67,3 +70,13 @@ def test_all_differences_are_told_at_once() -> None:
 
     assert [problem.where for problem in problems] == ["optimizer.lr", "train.seed"]
     assert allowed == ["log.every: 10 -> 5", "train.epochs: 3.0 -> 1.0"]
+
+
+def test_a_step_of_tokens_cannot_become_another_one_or_one_of_examples() -> None:
+    before = a_recipe.recipe(batch={"global_tokens": 4096})
+
+    larger, _ = differences(before, a_recipe.recipe(batch={"global_tokens": 8192}))
+    counted, _ = differences(before, a_recipe.recipe(batch={"global": 8}))
+
+    assert [problem.where for problem in larger] == ["batch.global_tokens"]
+    assert [problem.where for problem in counted] == ["batch.global", "batch.global_tokens"]

@@ -264,7 +264,7 @@ def test_of_two_arguments_for_a_key_the_later_one_counts(tmp_path: Path) -> None
         ("data.train.-1.path=x", "data.train.-1.path: '-1' is not an item of the list; items are numbered from 0"),
         ("data.train.last=x", "data.train.last: 'last' is not an item of the list; items are numbered from 0"),
         ("optimiser.lr=1", "optimiser: no such key; did you mean optimizer?"),
-        ("batch=3", "batch: 3 is not a mapping of keys; known: global, micro, micro_tokens"),
+        ("batch=3", "batch: 3 is not a mapping of keys; known: global, global_tokens, micro, micro_tokens"),
         ("batch.micro", "batch.micro: is not of the form section.key=value"),
         ("=3", "=3: is not of the form section.key=value"),
         ("optimizer..lr=3", "optimizer..lr=3: is not of the form section.key=value"),

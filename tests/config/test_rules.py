@@ -101,11 +101,96 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     "the_mode_fits_the_metric": [
         ({"evaluate": {"mode": "max"}}, "evaluate.mode: max would choose the model with the highest loss"),
     ],
+    "a_step_is_filled_by_examples_or_by_tokens": [
+        (
+            {"batch": {"global": 64, "global_tokens": 4096}},
+            "batch.global_tokens: fills a step by tokens, batch.global by examples; keep one of the two",
+        ),
+        ({"batch": {"global": None}}, "batch.global: is null, and so is batch.global_tokens; set one of the two"),
+    ],
+    "a_step_holds_the_longest_example": [
+        (
+            {"batch": {"global_tokens": 2047}},
+            "batch.global_tokens: 2047 is less than one example of data.max_length: 2048 tokens",
+        ),
+    ],
+    "a_stream_says_how_long_it_trains": [
+        ({"data": {"streaming": True, "validation": None}}, "train.max_steps: is needed with data.streaming"),
+    ],
+    "a_stream_is_seen_row_by_row": [
+        (
+            {"data": {"streaming": True, **keys}, "train": {"max_steps": 9}},
+            f"{key}: needs all rows at once, and data.streaming reads them one by one; {way_out}",
+        )
+        for keys, key, way_out in [
+            ({}, "data.validation", "name sources of their own, or set it to null"),
+            ({"validation": None, "test": {}}, "data.test", "name sources of their own, or set it to null"),
+            ({"validation": None, "clean": {"duplicates": "near"}}, "data.clean.duplicates", "leave it out"),
+            ({"validation": None, "clean": {"leakage": "drop"}}, "data.clean.leakage", "leave it out"),
+            ({"validation": None, "clean": {"label_noise": "label"}}, "data.clean.label_noise", "leave it out"),
+        ]
+    ],
+    "some_rows_are_left_to_train": [
+        (
+            {"data": {"validation": {"fraction": 0.5}, "test": {"fraction": 0.5}}},
+            "data.test.fraction: 0.5 and data.validation.fraction: 0.5 leave no row to train; lower one",
+        ),
+    ],
+    "time_decides_alone": [
+        (
+            {"data": {side: {"time": "date", "stratify": "label"}}},
+            f"data.{side}.stratify: cannot be held where data.{side}.time names the rows",
+        )
+        for side in ("validation", "test")
+    ],
+    "some_lengths_are_kept": [
+        (
+            {"data": {"clean": {"min_characters": 9, "max_characters": 8}}},
+            "data.clean.min_characters: 9 is more than data.clean.max_characters: 8",
+        ),
+    ],
+    "a_language_model_learns_text": [
+        (
+            {"data": {"train": [{"path": "a.jsonl", "format": "text"}, {"path": "b.jsonl", "format": format}]}},
+            f"data.train.1.format: {format} rows cannot be trained on with task.kind: causal_lm; take them out, or look",
+        )
+        for format in ("words", "image_text")
+    ],
+    "pseudo_labels_are_answers": [
+        (
+            {"data": {"pseudo_label": {"run": "runs/a", "rows": [{"path": "b.jsonl", "format": "text"}]}}},
+            "data.pseudo_label.rows.0.format: text has no answer that a run could give; it takes completion,",
+        ),
+    ],
+    "what_is_learned_fits_a_format": [
+        ({"data": {"learn": learn}}, f"data.learn: {learn} is for {fits} rows, and data.train has text; set it to auto")
+        for learn, fits in (
+            ("assistant", "chat, instruction, image_text"),
+            ("last_assistant", "chat, instruction, image_text"),
+            ("completion", "completion, pair, table, triples"),
+        )
+    ],
+    "sources_name_something": [
+        (
+            {"data": {"test": [{"path": "a.csv", "format": "text"}, {"path": [], "format": "text"}]}},
+            "data.test.1.path: is an empty list; name a file",
+        ),
+    ],
+    "encodings_are_known": [
+        (
+            {"data": {"clean": {"benchmarks": [{"path": "a.csv", "format": "text", "encoding": encoding}]}}},
+            f"data.clean.benchmarks.0.encoding: {encoding} is no encoding of text that Python knows",
+        )
+        for encoding in ("latin-77", "hex")
+    ],
 }
 """What breaks each rule, and it alone, and what is said then."""
 
 KEPT: list[dict[str, dict[str, Any]]] = [
     {},
+    {"data": {"learn": "all"}},
+    {"data": {"learn": "completion", "train": [{"path": "-", "format": "text"}, {"path": "-", "format": "pair"}]}},
+    {"data": {"learn": "last_assistant", "train": [{"path": "-", "format": "instruction"}]}},
     {"model": NEW_MODEL},
     {"model": {**NEW_MODEL, "tokenizer": "folder"}},
     {"model": {"tokenizer": "folder"}},
@@ -119,6 +204,9 @@ KEPT: list[dict[str, dict[str, Any]]] = [
     {"launch": {"processes": 1}},
     {"engine": {"kind": "torch", "offload": "none"}},
     {"engine": {"offload": "cpu"}},
+    {"batch": {"global_tokens": 2048}},
+    {"batch": {"global": None, "global_tokens": 4096}},
+    {"data": {"streaming": True, "validation": [{"path": "-", "format": "text"}]}, "train": {"max_steps": 9}},
     {"engine": {"zero": 3, "offload": {"optimizer": "cpu", "parameters": "cpu"}}},
 ]
 

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.batches import IGNORED, Batch, Layout, Windows, targets_of
+from trainer.config.train import Train
+from trainer.data.batches import IGNORED, Ahead, Batch, Window, Windows, targets_of
+from trainer.data.packing import Layout
 from trainer.data.split import Split
 
 LONGEST = 12
@@ -47,7 +49,8 @@ def _examples(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
 
 def _expected(split: Split, row: int) -> tuple[list[int], list[int], list[int]]:
     tokens = split.tokens(row)
-    return tokens.tolist(), list(range(len(tokens))), targets_of(tokens, split.learned(row)).tolist()
+    targets = targets_of(tokens, split.learned(row), [len(tokens)])
+    return tokens.tolist(), list(range(len(tokens))), targets.tolist()
 
 
 _LENGTHS = st.lists(st.integers(1, LONGEST), min_size=1, max_size=40)
@@ -134,10 +137,11 @@ def test_padded_rows_are_filled_on_the_right() -> None:
     (window,) = _windows(split, _layout(packing=False, pad=9), 1)[0]
 
     (batch,) = window.batches
-    assert batch.input_ids.tolist() == [[1, 1, 1], [2, 9, 9]]
+    assert batch.input_ids.tolist() == [[2, 9, 9], [1, 1, 1]]
     assert batch.attention_mask is not None
-    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch.targets[1].tolist() == [IGNORED] * 3
+    assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert batch.position_ids.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert batch.targets[0].tolist() == [IGNORED] * 3
     assert (batch.segments, batch.tokens) == (None, 4)
 
 
@@ -149,14 +153,12 @@ def test_packed_rows_are_as_few_as_the_tokens_need_and_even_in_size() -> None:
     assert [batch.tokens for batch in window.batches] == [24, 24]
 
 
-def test_padded_micro_batches_keep_the_order_of_the_rows() -> None:
-    split = _split([1, 2, 3, 4, 5])
+def test_padded_micro_batches_hold_rows_of_like_length_and_begin_with_the_longest() -> None:
+    split = _split([5, 1, 4, 2, 3, 3])
 
-    first, second = _windows(split, _layout(global_=5, packing=False), 2)
+    (window,) = _windows(split, _layout(global_=6, packing=False), 1)[0]
 
-    firsts = [[row[0] for row in batch.input_ids.tolist()] for batch in first.window(0).batches]
-    seconds = [[row[0] for row in batch.input_ids.tolist()] for batch in second.window(0).batches]
-    assert (firsts, seconds) == ([[1, 2], [5]], [[3, 4], [0]])
+    assert [[row[0] for row in batch.input_ids.tolist()] for batch in window.batches] == [[3, 1], [5, 6], [2, 4]]
 
 
 def test_each_epoch_has_its_own_order_and_the_seed_alone_decides_it() -> None:
@@ -165,7 +167,7 @@ def test_each_epoch_has_its_own_order_and_the_seed_alone_decides_it() -> None:
 
     def orders(seed: int | None) -> list[list[int]]:
         (windows,) = _windows(split, layout, 1, seed)
-        return [windows.examples(step) for step in range(3)]
+        return [windows.epochs.rows(step)[0] for step in range(3)]
 
     assert orders(0) == orders(0)
     assert len({tuple(order) for order in [*orders(0), *orders(1)]}) == 6
@@ -176,9 +178,40 @@ def test_a_step_is_the_same_whether_or_not_the_ones_before_were_read() -> None:
     split = _split([1] * 10)
     (read,), (fresh,) = _windows(split, _layout(), 1, seed=5), _windows(split, _layout(), 1, seed=5)
 
-    in_order = [read.examples(step) for step in range(9)]
+    in_order = [read.epochs.rows(step) for step in range(9)]
 
-    assert [fresh.examples(step) for step in reversed(range(9))] == in_order[::-1]
+    assert [fresh.epochs.rows(step) for step in reversed(range(9))] == in_order[::-1]
+
+
+def _same(one: Window, other: Window) -> bool:
+    tensors = [[_examples(batch) for batch in window.batches] for window in (one, other)]
+    return tensors[0] == tensors[1] and one.epoch == other.epoch
+
+
+def test_steps_made_ahead_are_the_same_also_when_one_is_asked_for_again_or_passed_over() -> None:
+    (windows,) = _windows(_split([3] * 20), _layout(), 1, seed=5)
+    (plain,) = _windows(_split([3] * 20), _layout(), 1, seed=5)
+    ahead = Ahead(windows)
+
+    asked = [0, 0, 1, 2, 7, 3]
+
+    assert all(_same(ahead.window(step), plain.window(step)) for step in asked)
+    assert ahead.steps_of_run(Train(epochs=2)) == (5, 5)
+    ahead.close()
+
+
+def test_what_fails_ahead_fails_when_it_is_asked_for() -> None:
+    split = _split([3] * 8)
+    (windows,) = _windows(split, _layout(), 1)
+    ahead = Ahead(windows)
+    ahead.window(0)
+
+    windows.layout = _layout(micro_tokens=2)
+
+    with pytest.raises(AssertionError, match="an example is longer than a row"):
+        for step in range(1, 4):
+            ahead.window(step)
+    ahead.close()
 
 
 def test_a_position_predicts_the_next_token_where_that_is_learned() -> None:
@@ -186,11 +219,17 @@ def test_a_position_predicts_the_next_token_where_that_is_learned() -> None:
     learned = np.array([True, False, True, True])
 
     # The first token is learned too, but nothing stands before it to predict it.
-    assert targets_of(tokens, learned).tolist() == [IGNORED, 7, 8, IGNORED]
+    assert targets_of(tokens, learned, [4]).tolist() == [IGNORED, 7, 8, IGNORED]
+
+
+def test_the_end_of_an_example_does_not_predict_the_beginning_of_the_next() -> None:
+    learned = np.array([True] * 4)
+
+    assert targets_of(np.array([5, 6, 7, 8]), learned, [2, 2]).tolist() == [6, IGNORED, 8, IGNORED]
 
 
 def test_a_single_token_predicts_nothing() -> None:
-    assert targets_of(np.array([5]), np.array([True])).tolist() == [IGNORED]
+    assert targets_of(np.array([5]), np.array([True]), [1]).tolist() == [IGNORED]
 
 
 @pytest.mark.parametrize("packing", [True, False])

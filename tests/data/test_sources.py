@@ -1,148 +1,287 @@
+import gzip
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import a_recipe
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from trainer.config.data import Source
-from trainer.config.recipe import Recipe
-from trainer.data import corpus
-from trainer.data.sources import Row, count_rows, read
+from trainer.data import corpus, sources
+from trainer.data.row import BadRow, Row
+from trainer.data.sources import count_rows, identity, name_of, read
 from trainer.errors import DataError, Problem
 
+ROWS = [{"text": f"row {number} " + "x" * 200} for number in range(3000)]
+KINDS = ["a.jsonl", "a.json", "a.csv", "a.txt", "a.parquet", "a.arrow", "a.jsonl.gz"]
 
-def write(path: Path, content: str | bytes) -> Source:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+def write(path: Path, rows: list[dict[str, str]] = ROWS) -> Source:
+    """The rows in a file of the kind that its name says."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.name == "a.parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.name == "a.arrow":
+        table = pa.Table.from_pylist(rows)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=100)
+    elif path.name == "a.jsonl.gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    else:
+        texts = {
+            "a.jsonl": lines,
+            "a.json": json.dumps(rows),
+            "a.csv": "text\n" + "".join(row["text"] + "\n" for row in rows),
+            "a.txt": "".join(row["text"] + "\n" for row in rows),
+        }
+        path.write_text(texts[path.name])
     return Source(path=str(path), format="text")
 
 
-def only_problem(source: Source) -> Problem:
-    found = [item for item in read(source) if isinstance(item, Problem)]
-    assert len(found) == 1
-    return found[0]
+def problems_of(source: Source) -> list[Problem]:
+    return [item for item in read(source) if isinstance(item, Problem)]
 
 
-def test_jsonl_rows_know_their_lines_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.jsonl", '{"text": "one"}\n\n{"text": "two\u2028"}\r\n{"text": "three"}')
-    rows = [row for row in read(source) if isinstance(row, Row)]
-    assert [(row.line, row.values["text"]) for row in rows] == [(1, "one"), (3, "two\u2028"), (4, "three")]
-    assert rows[1].where == f"{source.path}:3"
-    assert count_rows(source) == 3
+def test_a_source_is_called_by_its_path_or_the_first_of_several() -> None:
+    assert name_of(Source(path="a.csv", format="text")) == "a.csv"
+    assert name_of(Source(path=("a.csv",), format="text")) == "a.csv"
+    assert name_of(Source(path=("a.csv", "b.csv", "c.csv"), format="text")) == "a.csv and 2 more"
 
 
-def test_a_csv_row_stands_where_its_first_line_is(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.csv", '\ufefftext,b\n"two\nlines",1\n\nthree,2\n')
-    rows = [row for row in read(source) if isinstance(row, Row)]
-    assert [(row.line, dict(row.values)) for row in rows] == [
-        (2, {"text": "two\nlines", "b": "1"}),
-        (5, {"text": "three", "b": "2"}),
-    ]
-    assert count_rows(source) == 2
-
-
-def test_a_csv_value_may_be_as_long_as_a_document(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.csv", "text\n" + "x" * 200_000 + "\n")
-    [row] = read(source)
-    assert isinstance(row, Row) and len(row.values["text"]) == 200_000
-
-
-@pytest.mark.parametrize("ending", [".jsonl", ".json-lines", ".JSONL"])
-def test_the_ending_chooses_the_reader(tmp_path: Path, ending: str) -> None:
-    assert count_rows(write(tmp_path / f"a{ending}", '{"text": "x"}\n')) == 1
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ('{"text": ', "is not JSON: Expecting value at column"),
-        ("[", "one object on each line"),
-        ("[1, 2]", "is a list, not a JSON object"),
-        ("3", "is a number, not a JSON object"),
-        ("null", "is null, not a JSON object"),
-        ("[" * 100_000, "nested too deep"),
-        ('{"text": ' + "1" * 5000 + "}", "is not JSON that can be read"),
-    ],
-)
-def test_a_row_that_is_no_object_is_named_with_its_line(tmp_path: Path, line: str, said: str) -> None:
-    problem = only_problem(write(tmp_path / "a.jsonl", '{"text": "x"}\n' + line + "\n"))
-    assert problem.where == f"{tmp_path}/a.jsonl:2"
-    assert said in problem.message
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
-def test_text_that_is_not_utf8_is_named_with_its_line_and_the_way_to_convert_it(tmp_path: Path, name: str) -> None:
-    first = b"text\n" if name.endswith("csv") else b'{"text": "x"}\n'
-    problem = only_problem(write(tmp_path / name, first + "{caf\u00e9}\n".encode("latin1")))
-    assert problem.where == f"{tmp_path}/{name}:2"
-    assert "0xe9 at column 5" in problem.message and "iconv" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("content", "line", "said"),
-    [
-        ("a,b\n1,2\n1,2,3\n", ":3", "has 3 values, but the header names 2 columns"),
-        ("a,b\n1\n", ":2", "has 1 values, but the header names 2 columns"),
-        ("a,,c\n1,2,3\n", ":1", "without a name; the first line of a CSV file is its header"),
-        ("a,a\n1,2\n", ":1", "names the column 'a' twice"),
-        ("\n\n", ":1", "is its header"),
-        ("a,b\n", "", "holds a header and no row"),
-        ('a,b\n"1"x,2\n', ":2", "is not CSV"),
-        ('a,b\n1,"2\n', ":2", "is not CSV"),
-    ],
-)
-def test_a_csv_file_that_does_not_add_up_is_named(tmp_path: Path, content: str, line: str, said: str) -> None:
-    problem = only_problem(write(tmp_path / "a.csv", content))
-    assert problem.where == f"{tmp_path}/a.csv{line}"
-    assert said in problem.message
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("trian.jsonl", "did you mean"),
-        ("other.jsonl", "holds blank.jsonl, empty.jsonl, train.jsonl"),
-        ("nowhere/train.jsonl", "there is no folder"),
-        ("folder", "is a folder"),
-        ("empty.jsonl", "is empty"),
-        ("blank.jsonl", "blank lines only"),
-        ("train.parquet", "ends in .parquet; the files that can be read end in .jsonl"),
-    ],
-)
-def test_a_file_that_cannot_be_read_says_the_way_out(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "train.jsonl").write_text('{"text": "x"}\n')
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "empty.jsonl").touch()
-    (tmp_path / "blank.jsonl").write_text("\n \n")
-    (tmp_path / "train.parquet").write_text("x")
-    assert said in only_problem(Source(path=str(tmp_path / name), format="text")).message
+def test_sources_have_the_keys_of_the_recipe() -> None:
+    one, two = ({"path": f"{name}.csv", "format": "text"} for name in "ab")
+    data = a_recipe.recipe(data={"train": [one, two], "validation": {}, "test": [two]}).data
+    assert [key for key, _ in sources.train_sources(data)] == ["data.train.0", "data.train.1"]
+    assert sources.validation_sources(data) == []
+    assert sources.test_sources(data) == [("data.test.0", Source(path="b.csv", format="text"))]
 
 
 def test_an_unknown_builtin_lists_the_known_ones() -> None:
-    with pytest.raises(DataError, match="did you mean builtin:stdlib"):
-        count_rows(Source(path="builtin:stdlb", format="instruction"))
+    [problem] = problems_of(Source(path="builtin:stdlb", format="instruction"))
+    assert "did you mean builtin:stdlib" in problem.message
 
 
-def count(*sources: Source) -> None:
-    paths = [source.model_dump() for source in sources]
-    corpus.count(Recipe.model_validate({"model": {"name": "-"}, "data": {"train": paths}}))
+def test_built_in_rows_are_numbered() -> None:
+    rows = read(Source(path="builtin:stdlib", format="instruction"))
+    assert [next(rows).where for _ in range(2)] == ["builtin:stdlib:1", "builtin:stdlib:2"]
+
+
+def count(*named: Source, **data: int) -> None:
+    train = [source.model_dump() for source in named]
+    corpus.count(a_recipe.recipe(data={"train": train, **data}))
 
 
 def test_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:
-    broken = write(tmp_path / "a.jsonl", "{\n")
+    (tmp_path / "a.jsonl").write_text("{\n")
+    broken = Source(path=f"{tmp_path}/a.jsonl", format="text")
     with pytest.raises(DataError) as raised:
         count(broken, Source(path=str(tmp_path / "b.jsonl"), format="text"))
     assert [problem.where for problem in raised.value.problems] == [f"{tmp_path}/a.jsonl:1", f"{tmp_path}/b.jsonl"]
 
 
-def test_the_list_of_problems_ends_after_twenty_and_a_thousand_rows_are_looked_at(tmp_path: Path) -> None:
-    lines = [json.dumps({"text": number}) for number in range(3000)]
+def test_all_that_is_wrong_in_the_first_thousand_rows_is_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": number}) + "\n" for number in range(3000)))
     with pytest.raises(DataError) as raised:
-        count(write(tmp_path / "a.jsonl", "\n".join(lines)))
+        count(Source(path=f"{tmp_path}/a.jsonl", format="text"))
     assert len(raised.value.problems) == 21
     assert "980 more problems" in raised.value.problems[-1].message
 
 
-def test_rows_that_are_wrong_in_the_same_way_are_told_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as raised:
-        count(write(tmp_path / "a.jsonl", '{"txt": "x"}\n' * 7))
-    [problem] = raised.value.problems
-    assert problem.where.endswith("a.jsonl:1") and "6 more rows like it" in problem.message
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / kind)
+    rows = read(source)
+    first = next(rows)
+    with (tmp_path / kind).open("ab") as file:
+        file.write(b" ")
+    assert isinstance(first, Row)
+    assert Problem(source.path, "changed while it was read; start again when nothing writes to it any more") in list(
+        rows
+    )
+
+
+def test_a_file_that_is_replaced_by_one_of_the_same_size_is_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl")
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "b" / "a.jsonl")
+    status = (tmp_path / "a.jsonl").stat()
+    os.utime(tmp_path / "b" / "a.jsonl", ns=(status.st_atime_ns, status.st_mtime_ns))
+    rows = read(source)
+    next(rows)
+    (tmp_path / "b" / "a.jsonl").replace(tmp_path / "a.jsonl")
+    [problem] = [item for item in rows if isinstance(item, Problem)]
+    assert "changed while it was read" in problem.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_deleted_while_it_is_read_is_named(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / kind)
+    rows = read(source)
+    next(rows)
+    (tmp_path / kind).unlink()
+    [problem] = [item for item in rows if isinstance(item, Problem)]
+    assert problem.where == source.path and "was deleted while it was read" in problem.message
+
+
+def test_a_file_that_stays_the_same_is_read_to_its_end_without_a_word(tmp_path: Path) -> None:
+    for kind in KINDS:
+        assert problems_of(write(tmp_path / kind)) == []
+
+
+@pytest.mark.parametrize("kept", [5, 200, -3])
+def test_a_zipped_file_that_was_cut_off_is_named(tmp_path: Path, kept: int) -> None:
+    source = write(tmp_path / "a.jsonl.gz")
+    whole = (tmp_path / "a.jsonl.gz").read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[:kept])
+    problem = problems_of(source)[-1]
+    assert problem.where == source.path and not isinstance(problem, BadRow)
+    assert "is no whole gzip file" in problem.message
+
+
+def test_a_damaged_zipped_file_is_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl.gz")
+    whole = bytearray((tmp_path / "a.jsonl.gz").read_bytes())
+    for place in range(100, 150):
+        whole[place] ^= 0xFF
+    (tmp_path / "a.jsonl.gz").write_bytes(whole)
+    assert "is no whole gzip file" in problems_of(source)[-1].message
+    (tmp_path / "a.jsonl.gz").write_text("this is no zipped file")
+    assert "is no whole gzip file" in problems_of(source)[-1].message
+
+
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder, while the process has the rights of nobody where it had all."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_may_not_be_read_is_named(nobody: Path, kind: str) -> None:
+    source = write(nobody / kind)
+    (nobody / kind).chmod(0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    assert problems_of(source) == [Problem(source.path, "cannot be read: Permission denied")]
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        identity(source)
+
+
+def test_the_identity_is_that_of_the_content(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl")
+    first = identity(source)
+    assert json.loads(json.dumps(first)) == first
+    os.utime(tmp_path / "a.jsonl", ns=(1, 1))
+    assert identity(source) == first
+    content = (tmp_path / "a.jsonl").read_bytes()
+    (tmp_path / "a.jsonl").write_bytes(content.replace(b"row 7 ", b"row 8 "))
+    os.utime(tmp_path / "a.jsonl", ns=(2, 2))
+    changed = identity(source)
+    assert changed != first
+    (tmp_path / "a.jsonl").write_bytes(content)
+    os.utime(tmp_path / "a.jsonl", ns=(3, 3))
+    assert identity(source) == first
+
+
+def test_the_identity_of_several_files_depends_on_which_and_on_their_order(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(name)
+    one, two = (f"{tmp_path}/{name}.txt" for name in "ab")
+    named = [(one,), (two,), (one, two), (two, one), (f"{tmp_path}/*.txt",)]
+    assert len({str(identity(Source(path=paths, format="text"))) for paths in named}) == len(named)
+    assert identity(Source(path=str(tmp_path), format="text")) == identity(
+        Source(path=f"{tmp_path}/*.txt", format="text")
+    )
+
+
+def test_the_identity_of_built_in_rows_is_that_of_this_python() -> None:
+    assert identity(Source(path="builtin:stdlib", format="instruction"))[1:] == ["builtin:stdlib", sys.version]
+
+
+MEASURE = """
+import resource, sys
+from trainer.config.data import Source
+from trainer.data.formats import parse
+from trainer.data.sources import read
+
+if not sys.argv[1].endswith("l"):
+    import pyarrow.parquet
+source = Source(path=sys.argv[1], format="text")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(parse(row, source).columns is row.values for row in read(source))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def grown(path: Path) -> tuple[int, int]:
+    """Rows that a process read, and the MiB by which its memory grew."""
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
+    rows, kilobytes = map(int, done.stdout.split())
+    return rows, kilobytes // 1024
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_counted_as_they_are_read(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / kind)
+    assert count_rows(source) == sum(isinstance(row, Row) for row in read(source)) == (1 if kind == "a.txt" else 3000)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "x"}\n\n[1]\n{"text": "y"}\n'),
+        ("a.csv", 'text\n"a\nb"\n\n1,2\nc\n'),
+        ("a.tsv", "text\na\nb\tc\nd\n"),
+        ("a.json", '[{"text": "x"}, 1, {"text": "y"}]'),
+    ],
+)
+def test_bad_rows_are_counted_too(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    source = Source(path=f"{tmp_path}/{name}", format="text")
+    assert [isinstance(row, BadRow) for row in read(source)].count(True) == 1
+    assert count_rows(source) == 3
+
+
+def test_rows_of_all_files_and_of_built_in_sources_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl")
+    write(tmp_path / "a.csv")
+    assert count_rows(Source(path=(f"{tmp_path}/a.jsonl", f"{tmp_path}/a.csv"), format="text")) == 6000
+    builtin = Source(path="builtin:stdlib", format="instruction")
+    assert count_rows(builtin) == sum(1 for _ in read(builtin))
+
+
+@pytest.mark.parametrize("kind", ["a.parquet", "a.arrow", "a.jsonl.gz", "a.json"])
+def test_a_file_that_was_cut_off_cannot_be_counted(tmp_path: Path, kind: str) -> None:
+    source = write(tmp_path / kind)
+    whole = (tmp_path / kind).read_bytes()
+    (tmp_path / kind).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=kind):
+        count_rows(source)
+
+
+@pytest.mark.parametrize("kind", ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.arrow"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / kind, [{"text": f"{number} " + "word " * 500} for number in range(12_000)])
+    rows, mebibytes = grown(tmp_path / kind)
+    assert rows == 12_000
+    assert mebibytes < 25
+
+
+@pytest.mark.slow
+def test_two_gigabytes_are_read_in_350_megabytes(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"text": f"{number} " + "word " * 500}) + "\n" for number in range(1000)).encode()
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        while file.tell() < 2 * 10**9:
+            file.write(lines)
+    rows, mebibytes = grown(tmp_path / "a.jsonl")
+    assert rows > 700_000
+    assert mebibytes < 350

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import sysconfig
@@ -25,15 +26,40 @@ def test_a_function_is_asked_for_by_module_and_signature() -> None:
     assert row["output"] == "Remove any common leading whitespace from every line in `text`."
 
 
-def test_another_process_reads_the_same_rows() -> None:
+def shown(cache: Path, seed: str = "0") -> bytes:
+    """What another process reads."""
+    environment = {"PYTHONHASHSEED": seed, "XDG_CACHE_HOME": str(cache)}
+    return subprocess.run([sys.executable, "-c", SHOW], env=environment, capture_output=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_other_processes_read_the_same_rows_also_where_no_cache_can_be_written(cache: Path, tmp_path: Path) -> None:
     # Another hash seed: nothing may depend on the order of a set.
-    shown = {
-        subprocess.run(
-            [sys.executable, "-c", SHOW], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(shown) == 1
+    (tmp_path / "shardtune").write_text("in the way")
+    assert shown(cache, "1") == shown(tmp_path, "2")
+
+
+def test_the_rows_are_kept_for_other_processes(cache: Path) -> None:
+    assert len(json.loads(shown(cache))) > 3000
+    [kept] = (cache / "shardtune").iterdir()
+    kept.write_text('[["kept", "row"]]')
+    assert json.loads(shown(cache)) == [{"instruction": "kept", "output": "row"}]
+
+
+def test_a_cache_that_was_cut_off_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(stdlib, "_parsed", lambda folder: [("parsed", "row")])
+    for _ in range(2):
+        stdlib.rows.cache_clear()
+        assert stdlib.rows() == [{"instruction": "parsed", "output": "row"}]
+        [kept] = (tmp_path / "shardtune").iterdir()
+        assert json.loads(kept.read_text()) == [["parsed", "row"]]
+        kept.write_text("[")
+    stdlib.rows.cache_clear()
 
 
 def test_a_python_without_source_files_says_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

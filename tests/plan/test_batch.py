@@ -1,7 +1,7 @@
 import a_recipe
 import pytest
 
-from trainer.plan.batch import count_steps, plan_batch, the_global_batch_divides
+from trainer.plan.batch import count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
 from trainer.plan.manifest import Manifest
 
 
@@ -25,6 +25,7 @@ def test_a_padded_step_is_shared_out_evenly(micro: int, ranks: int, accumulate: 
         "accumulate_is_estimate": False,
         "ranks": ranks,
         "global": 64,
+        "global_tokens": None,
         "packing": False,
         "micro_tokens": None,
     }
@@ -112,4 +113,69 @@ def test_a_step_that_divides_or_is_packed_is_fine(packing: bool, given: int, ran
 def test_steps_follow_from_rows_and_epochs(rows: int, epochs: float, max_steps: int | None, steps: int) -> None:
     recipe = a_recipe.recipe(train={"epochs": epochs, "max_steps": max_steps})
 
-    assert count_steps(recipe, rows) == steps
+    assert count_steps(recipe, Manifest(rows, 0)) == steps
+
+
+def test_steps_of_tokens_are_unknown_then_estimated_then_counted() -> None:
+    recipe = a_recipe.recipe(batch={"global_tokens": 4096}, train={"epochs": 2.5})
+
+    assert steps_per_epoch(recipe, Manifest(1000, 0)) is None
+    assert count_steps(recipe, Manifest(1000, 0)) is None
+    assert count_steps(recipe, Manifest(1000, 0, train_tokens=40_000)) == 25
+    # Epochs differ in their steps: 11 + 10 and half of 11.
+    assert count_steps(recipe, Manifest(1000, 0, epoch_steps=(11, 10, 11))) == 27
+
+
+def test_weights_make_an_epoch_longer() -> None:
+    recipe = a_recipe.recipe(batch={"global": 10}, train={"epochs": 1})
+    manifest = Manifest(100, 0, train_tokens=1000, epoch_rows=150)
+
+    assert count_steps(recipe, manifest) == 15
+    assert count_steps(a_recipe.recipe(batch={"global_tokens": 2048}, train={"epochs": 100}), manifest) == 100
+
+
+def test_counted_steps_end_with_max_steps() -> None:
+    recipe = a_recipe.recipe(train={"epochs": 3, "max_steps": 7})
+
+    assert count_steps(recipe, Manifest(1, 0, epoch_steps=(5, 5))) == 7
+
+
+def test_a_stream_is_as_long_as_it_is_told() -> None:
+    recipe = a_recipe.recipe(data={"streaming": True, "validation": None}, train={"max_steps": 7})
+
+    assert count_steps(recipe, Manifest(None, 0)) == 7
+    assert steps_per_epoch(recipe, Manifest(None, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("packing", "sentence", "accumulate"),
+    [
+        (
+            True,
+            "at most 65,536 tokens a step, laid end to end in about 8 rows of at most 4,096 tokens "
+            "on each of 2 devices",
+            8,
+        ),
+        (
+            False,
+            "at most 65,536 tokens a step, in about 82 micro-batches of at most 4 examples on each of 2 devices",
+            82,
+        ),
+    ],
+)
+def test_a_step_of_tokens_says_how_many_micro_batches_it_will_make(
+    packing: bool, sentence: str, accumulate: int
+) -> None:
+    recipe = a_recipe.recipe(data={"max_length": 1024, "packing": packing}, batch={"micro": 4, "global_tokens": 65_536})
+
+    plan = plan_batch(recipe, Manifest(1000, 0, train_tokens=100_000), 2)
+
+    assert (plan.sentence(), plan.accumulate) == (sentence, accumulate)
+    assert plan.to_json()["accumulate_is_estimate"] is True
+    assert (plan.to_json()["global"], plan.to_json()["global_tokens"]) == (None, 65_536)
+
+
+def test_a_step_of_tokens_divides_whatever_the_devices() -> None:
+    recipe = a_recipe.recipe(data={"packing": False}, batch={"micro": 3, "global_tokens": 65_536})
+
+    assert the_global_batch_divides(recipe, 7) is None

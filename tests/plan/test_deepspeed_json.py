@@ -195,6 +195,17 @@ def test_accumulation_is_compared_with_the_processes_once_they_are_known():
         built({"gradient_accumulation_steps": 4})
 
 
+def test_a_step_that_tokens_fill_has_no_number_of_examples():
+    tokens = {"batch": {"micro": 4, "global_tokens": 65_536}}
+
+    (accumulation,) = said({"gradient_accumulation_steps": 4}, **tokens)
+    (examples,) = said({"train_batch_size": 64}, **tokens)
+
+    assert "4: steps of batch.global_tokens differ in micro-batches; leave it out or write auto" in accumulation
+    assert "64 here, batch.global is null; make them agree, or write auto here" in examples
+    assert said({"gradient_accumulation_steps": "auto", "train_batch_size": "auto"}, **tokens) == []
+
+
 def test_plain_adam_and_adamw_are_told_apart():
     plain = {"optimizer": {"type": "Adam", "params": {"adam_w_mode": False}}}
     assert said(plain, optimizer={"kind": "adam"}) == []

@@ -26,7 +26,7 @@ LLAMA: dict[str, Any] = {
 # Embeddings, query and output, key and value, three matrices of the MLP, three norms.
 PARAMETERS = 300 * 8 + 2 * 8 * 8 + 2 * 4 * 8 + 3 * 16 * 8 + 3 * 8
 COUNTED = Manifest(1000, 50)
-TOKENISED = Manifest(1000, 50, train_tokens=100_000, train_targets=25_000, longest=300, cut=7, dropped=2)
+TOKENISED = Manifest(1000, 50, train_tokens=100_000, train_targets=25_000, longest=300, cut=7, left_out={"too long": 2})
 
 
 def _plan(manifest: Manifest = COUNTED, **sections: Any) -> Plan:
@@ -114,7 +114,7 @@ def test_the_plan_is_said_in_a_few_lines() -> None:
     shown = _plan(TOKENISED, launch={"processes": 2}, engine={"zero": 2}).describe().splitlines()
 
     assert shown[:5] == [
-        "Data: 1,000 training rows, 50 for validation; 100,000 tokens, 25% of them learned; 7 cut, 2 left out",
+        "Data: 1,000 training rows, 50 for validation; 100,000 tokens, 25% of them learned; 7 cut, 2 left out (too long)",
         "Batch: 64 examples a step, laid end to end in about 1 row of at most 8,192 tokens on each of 2 devices; "
         "48 steps (16 an epoch)",
         "Engine: DeepSpeed ZeRO-2, 2 processes, bfloat16 products",

@@ -96,6 +96,10 @@ class Console(Callback):
             note = f" (best {number(state.best_value)} at step {state.best_step})"
         self.say(f"validation at step {metrics.step}: loss {number(metrics.loss)}{note}")
 
+    def tested(self, state: State, metrics: EvaluationMetrics) -> None:
+        """Prints the test."""
+        self.say(f"test: loss {number(metrics.loss)}")
+
     def saved(self, state: State, path: str) -> None:
         """Prints the checkpoint's name."""
         self.say(f"saved {Path(path).name}")

@@ -58,6 +58,10 @@ class MetricsFile(Callback):
         """Writes the metrics of the validation rows."""
         self._write({"split": "validation", **vars(metrics)})
 
+    def tested(self, state: State, metrics: EvaluationMetrics) -> None:
+        """Writes the metrics of the test rows."""
+        self._write({"split": "test", **vars(metrics)})
+
     def end(self, state: State) -> None:
         """Closes the file."""
         if self._file is not None:

@@ -10,6 +10,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.evaluate import Evaluate as Settings
 from trainer.data.corpus import Split
+from trainer.data.encode import Learned, Tokens
 from trainer.engine.engine import Engine
 from trainer.model.attention import own_attention
 from trainer.plan.files import write_json
@@ -40,22 +41,25 @@ class Sampler:
         engine: Engine,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        rows: Split,
+        rows: Split | None,
     ) -> None:
+        """`rows` are asked; None where the training rows are a stream and there are no others."""
         self.settings, self.engine, self.model, self.tokenizer, self.rows = settings, engine, model, tokenizer, rows
 
     @torch.no_grad()
     def answers(self) -> list[Sample]:
         """One sample for each of the first `evaluate.samples` rows that begin with a prompt."""
-        chosen = [row for row in range(len(self.rows)) if not self.rows.learned(row)[0]][: self.settings.samples]
+        rows = self.rows
+        if rows is None:
+            return []
+        chosen = [row for row in range(len(rows)) if not rows.learned(row)[0]][: self.settings.samples]
         self.model.eval()
         with self.engine.gathered(), own_attention(self.model):
-            samples = [self._answer(row) for row in chosen]
+            samples = [self._answer(rows.tokens(row), rows.learned(row)) for row in chosen]
         self.model.train()
         return samples
 
-    def _answer(self, row: int) -> Sample:
-        tokens, learned = self.rows.tokens(row), self.rows.learned(row)
+    def _answer(self, tokens: Tokens, learned: Learned) -> Sample:
         start = int(learned.argmax())
         prompt = torch.from_numpy(tokens[:start].astype("int64"))[None].to(self.engine.device)
         produced = self.model.generate(

@@ -21,6 +21,7 @@ class Summary(Callback):
         self.startup: float | None = None
         self.last_loss: float | None = None
         self.last_validation: float | None = None
+        self.test: EvaluationMetrics | None = None
 
     def start(self, state: State) -> None:
         """The first step is about to begin."""
@@ -33,6 +34,10 @@ class Summary(Callback):
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
         """Notes the value of the metric."""
         self.last_validation = metrics.loss
+
+    def tested(self, state: State, metrics: EvaluationMetrics) -> None:
+        """Notes what the final model reached."""
+        self.test = metrics
 
     def write(self, state: State, status: str, rate: float | None) -> None:
         """Writes the file on rank 0; all ranks call it, unless the run failed. `rate` is the median tokens a second."""
@@ -47,6 +52,7 @@ class Summary(Callback):
             "loss": self.last_loss,
             "validation": {"first": state.first_value, "last": self.last_validation},
             "best": best,
+            "test": None if self.test is None else {"loss": self.test.loss, "targets": self.test.targets},
             "tokens_per_second": rate,
             "startup_seconds": self.startup,
             "wall_seconds": time.monotonic() - self.began,

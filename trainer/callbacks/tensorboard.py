@@ -48,6 +48,11 @@ class TensorBoard(Callback):
         self._writer.add_scalar("validation/loss", metrics.loss, metrics.step)
         self._writer.flush()
 
+    def tested(self, state: State, metrics: EvaluationMetrics) -> None:
+        """Writes the one point of the test."""
+        self._writer.add_scalar("test/loss", metrics.loss, metrics.step)
+        self._writer.flush()
+
     def end(self, state: State) -> None:
         """Closes the event file."""
         if self._writer is not None:

@@ -1,13 +1,26 @@
 """Whether a run folder may go on under a changed recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainer.config.data import HeldOut
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
 
-MUST_AGREE = ("model", "task", "data", "adapter", "strategy", "optimizer", "batch.global", "train.seed")
+MUST_AGREE = (
+    "model",
+    "task",
+    "data",
+    "adapter",
+    "strategy",
+    "optimizer",
+    "batch.global",
+    "batch.global_tokens",
+    "train.seed",
+)
 """Sections and keys that decide what a step computes; all others may change between a start and a resume."""
+BUT_FOR = ("data.workers", "data.cache")
+"""Keys of these sections that decide nothing of the kind."""
 
 
 def differences(before: Recipe, now: Recipe) -> tuple[list[Problem], list[str]]:
@@ -15,7 +28,7 @@ def differences(before: Recipe, now: Recipe) -> tuple[list[Problem], list[str]]:
     old, new = before.model_dump(mode="json", by_alias=True), now.model_dump(mode="json", by_alias=True)
     problems, allowed = [], []
     for key, was, value in _changed(old, new, ()):
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in MUST_AGREE):
+        if key not in BUT_FOR and not _is_test(key, before, now) and _is_below(key, MUST_AGREE):
             problems.append(
                 Problem(
                     key,
@@ -31,6 +44,18 @@ def differences(before: Recipe, now: Recipe) -> tuple[list[Problem], list[str]]:
 def _said(value: Any) -> str:
     """A value without the keys of it that are unset."""
     return repr({key: held for key, held in value.items() if held is not None} if isinstance(value, dict) else value)
+
+
+def _is_below(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _is_test(key: str, before: Recipe, now: Recipe) -> bool:
+    """Whether a key names test rows that are, and were, no training rows otherwise."""
+    apart = all(
+        not isinstance(recipe.data.test, HeldOut) and recipe.data.clean.leakage != "drop" for recipe in (before, now)
+    )
+    return apart and _is_below(key, ("data.test",))
 
 
 def _changed(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any, Any]]:

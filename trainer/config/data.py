@@ -81,7 +81,9 @@ class Source(Section):
 
 
 class HeldOut(Section):
-    """Rows taken out of the training rows, by the seed and not by their order; rows that say the same stay together."""
+    """Rows taken out of the training rows, by the seed and not by their order; rows that say the same stay together,
+    but for `group`.
+    """
 
     fraction: float = Field(0.05, gt=0.0, lt=1.0)
     """Share of all rows of data.train."""
@@ -114,7 +116,8 @@ class Clean(Section):
     duplicates: Literal["keep", "exact", "near"] = "keep"
     """Keep one of the rows that say the same, or nearly the same."""
     similarity: float = Field(0.8, gt=0.0, le=1.0)
-    """Jaccard similarity of five-character shingles from which rows are nearly the same."""
+    """Jaccard similarity of five-character shingles from which rows are nearly the same; system prompts and tools, which
+    rows share, are left aside."""
     leakage: Literal["report", "drop", "error"] = "report"
     """Training rows that also stand in validation, in test or in a benchmark: told, left out, or refused."""
     benchmarks: tuple[Source, ...] = ()

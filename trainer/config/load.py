@@ -10,14 +10,16 @@ from pydantic import ValidationError
 
 from trainer.config.explain import explain, truths_for_numbers
 from trainer.config.recipe import Recipe
-from trainer.config.rules import problems_between_keys
+from trainer.config.rules import RULES, Rule, problems_between_keys
 from trainer.config.yaml_file import Path_, parse_value, read, write_value
 from trainer.errors import Problem, RecipeError
 
 Check = Callable[[Recipe], Iterable[Problem]]
 
 
-def load(path: Path, overrides: Sequence[str] = (), checks: Sequence[Check] = ()) -> Recipe:
+def load(
+    path: Path, overrides: Sequence[str] = (), checks: Sequence[Check] = (), rules: Sequence[Rule] = RULES
+) -> Recipe:
     """The recipe in `path` with `overrides` applied; RecipeError holds every problem found.
 
     `checks` are rules that need more than the recipe, from floors above this one.
@@ -33,7 +35,7 @@ def load(path: Path, overrides: Sequence[str] = (), checks: Sequence[Check] = ()
         bad = {str(at[0]) for at, _ in wrong}
         found = (
             problem
-            for check in (problems_between_keys, *checks)
+            for check in (lambda recipe: problems_between_keys(recipe, rules), *checks)
             for problem in check(sound)
             if problem.where.split(".")[0] not in bad
         )

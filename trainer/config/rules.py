@@ -1,8 +1,10 @@
 """What must hold between keys: one named function a rule, each a Problem or None."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from trainer.config.data import HeldOut
+from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
@@ -180,6 +182,56 @@ def products_are_no_wider_than_weights(recipe: Recipe) -> Problem | None:
     )
 
 
+def a_step_is_filled_by_examples_or_by_tokens(recipe: Recipe) -> Problem | None:
+    """Exactly one of `batch.global` and `batch.global_tokens`."""
+    batch = recipe.batch
+    if batch.global_ is not None and batch.global_tokens is not None:
+        return Problem("batch.global_tokens", "fills a step by tokens, batch.global by examples; keep one of the two")
+    if batch.global_ is None and batch.global_tokens is None:
+        return Problem("batch.global", "is null, and so is batch.global_tokens; set one of the two")
+    return None
+
+
+def a_step_holds_the_longest_example(recipe: Recipe) -> Problem | None:
+    """A step that tokens fill has room for any example."""
+    room = recipe.batch.global_tokens
+    if room is not None and room < recipe.data.max_length:
+        return Problem(
+            "batch.global_tokens",
+            f"{room} is less than one example of data.max_length: {recipe.data.max_length} tokens",
+        )
+    return None
+
+
+def a_stream_says_how_long_it_trains(recipe: Recipe) -> Problem | None:
+    """Nobody knows how many rows a stream has until it was read."""
+    if recipe.data.streaming and recipe.train.max_steps is None:
+        return Problem("train.max_steps", "is needed with data.streaming: the length of a pass is not known before it")
+    return None
+
+
+def a_stream_is_seen_row_by_row(recipe: Recipe) -> Problem | None:
+    """What compares all rows with each other needs them all at once."""
+    data = recipe.data
+    if not data.streaming:
+        return None
+    asked = {
+        "data.validation": isinstance(data.validation, HeldOut),
+        "data.test": isinstance(data.test, HeldOut),
+        "data.clean.duplicates": data.clean.duplicates != "keep",
+        "data.clean.leakage": data.clean.leakage != "report",
+        "data.clean.benchmarks": bool(data.clean.benchmarks),
+        "data.clean.label_noise": data.clean.label_noise is not None,
+        "data.pseudo_label": data.pseudo_label is not None,
+    }
+    found = next((key for key, is_asked in asked.items() if is_asked), None)
+    if found is None:
+        return None
+    held_out = found in ("data.validation", "data.test")
+    way_out = "name sources of their own, or set it to null" if held_out else "leave it out"
+    return Problem(found, f"needs all rows at once, and data.streaming reads them one by one; {way_out}")
+
+
 RULES: tuple[Rule, ...] = (
     a_model_is_named_or_described,
     a_new_model_names_its_type,
@@ -198,12 +250,17 @@ RULES: tuple[Rule, ...] = (
     products_are_no_wider_than_weights,
     validation_names_a_source,
     float16_has_its_loss_scaled,
+    a_step_is_filled_by_examples_or_by_tokens,
+    a_step_holds_the_longest_example,
+    a_stream_says_how_long_it_trains,
+    a_stream_is_seen_row_by_row,
+    *DATA_RULES,
 )
 
 
-def problems_between_keys(recipe: Recipe) -> Iterator[Problem]:
+def problems_between_keys(recipe: Recipe, rules: Sequence[Rule] = RULES) -> Iterator[Problem]:
     """Every rule that the recipe breaks."""
-    for rule in RULES:
+    for rule in rules:
         problem = rule(recipe)
         if problem is not None:
             yield problem

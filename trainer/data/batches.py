@@ -1,34 +1,29 @@
 """From tokenised rows to the micro-batches of each optimizer step, for every rank alike.
 
-An optimizer step takes `batch.global` examples, whatever the layout. Every rank computes equally many micro-batches; a
-spare one holds no example and counts nothing, but runs, because the hooks of DDP and ZeRO wait for all ranks.
+An optimizer step takes `batch.global` examples, or as many as `batch.global_tokens` holds, whatever the layout. Every
+rank computes equally many micro-batches; a spare one holds no example and counts nothing, but runs, because the hooks
+of DDP and ZeRO wait for all ranks.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from trainer.data.corpus import Split
+from trainer import ranks
+from trainer.config.train import Train
+from trainer.data.encode import Learned, Tokens
+from trainer.data.epochs import Epochs, Numbers, weighted
+from trainer.data.packing import Layout, share_out
+from trainer.data.rank_zero import on_rank_zero
+from trainer.data.split import Split
+from trainer.data.stream import Stream
 
 IGNORED = -100
 """The target of a position where nothing is learned."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the examples of a step become micro-batches."""
-
-    global_: int
-    """Examples an optimizer step."""
-    micro: int
-    """Examples of a padded micro-batch."""
-    packing: bool
-    micro_tokens: int
-    """Tokens of a packed micro-batch."""
-    pad: int
-    """The token that fills a padded row."""
 
 
 @dataclass(frozen=True)
@@ -64,121 +59,144 @@ class Window:
     batches: tuple[Batch, ...]
     examples: int
     """Examples of the step over all ranks."""
+    epoch: float
+    """Passes over the rows that are done after it."""
+    position: dict[str, int] | None = None
+    """Where a stream goes on after it; None where the number of the step says that."""
+
+
+class Steps(Protocol):
+    """The optimizer steps of a run."""
+
+    def window(self, step: int) -> Window:
+        """What this rank computes for step `step` (from 0, over all epochs)."""
+
+    def steps_of_run(self, train: Train) -> tuple[int, ...] | None:
+        """Optimizer steps of each epoch, as many epochs as the run may need; None where nobody knows."""
+
+    def close(self) -> None:
+        """Ends what is made ahead."""
 
 
 class Windows:
     """The optimizer steps of a split, by number; the position in the data is that number alone."""
 
-    def __init__(self, split: Split, layout: Layout, *, rank: int, ranks: int, seed: int | None) -> None:
-        """`seed` orders each epoch anew; None keeps the order of the rows."""
-        self.split, self.layout, self.rank, self.ranks, self.seed = split, layout, rank, ranks, seed
-        self._order: tuple[int, np.ndarray] | None = None
-
-    @property
-    def per_epoch(self) -> int:
-        """Optimizer steps of one pass; the last may hold fewer examples."""
-        return -(-len(self.split) // self.layout.global_)
-
-    def examples(self, step: int) -> list[int]:
-        """The rows of optimizer step `step` (from 0, over all epochs), in order."""
-        epoch, index = divmod(step, self.per_epoch)
-        start = index * self.layout.global_
-        return [int(row) for row in self._epoch(epoch)[start : start + self.layout.global_]]
+    def __init__(
+        self, split: Split, layout: Layout, *, rank: int, ranks: int, seed: int | None, weights: Sequence[float] = ()
+    ) -> None:
+        """`seed` orders each epoch anew, None keeps the order of the rows; `weights` are those of the sources."""
+        self.split, self.layout, self.rank, self.ranks = split, layout, rank, ranks
+        members = weighted(weights, split.source) if any(weight != 1 for weight in weights) else ()
+        self.epochs = Epochs(split.lengths, layout, seed, members)
 
     def window(self, step: int) -> Window:
         """What this rank computes for step `step`."""
-        rows = self.examples(step)
-        layout = pack if self.layout.packing else pad
-        groups = layout(rows, self.split.lengths, self.layout, self.ranks)
-        mine = groups[self.rank :: self.ranks]
-        return Window(tuple(self._batch(group) for group in mine), len(rows))
+        rows, epoch = self.epochs.rows(step)
+        mine = share_out(rows, self.split.lengths, self.layout, self.ranks)[self.rank]
+        held = ([(self.split.tokens(row), self.split.learned(row)) for row in group] for group in mine)
+        return Window(tuple(batch_of(group, self.layout) for group in held), len(rows), epoch)
 
     def __iter__(self) -> Iterator[Window]:
         """One pass."""
-        return (self.window(step) for step in range(self.per_epoch))
-
-    def _epoch(self, epoch: int) -> np.ndarray:
-        if self._order is None or self._order[0] != epoch:
-            rows = np.arange(len(self.split))
-            if self.seed is not None:
-                rows = np.random.default_rng([self.seed, epoch]).permutation(rows)
-            self._order = (epoch, rows)
-        return self._order[1]
-
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        if not rows:
-            return _spare(self.layout)
-        examples = [
-            (self.split.tokens(row), targets_of(self.split.tokens(row), self.split.learned(row))) for row in rows
-        ]
-        return _flat(examples) if self.layout.packing else _padded(examples, self.layout.pad)
+        return (self.window(step) for step in range(self.epochs.steps(0)))
 
 
-def pack(rows: list[int], lengths: np.ndarray, layout: Layout, ranks: int) -> list[list[int]]:
-    """Groups of at most `micro_tokens` tokens, as many for each rank, as equal in tokens as the examples allow.
+class Ahead:
+    """The same steps; a thread makes the next one while one is computed."""
 
-    The longest example goes first, each to the group with the fewest tokens (longest processing time, Graham 1969).
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._coming: tuple[int, Future[Window]] | None = None
+
+    def window(self, step: int) -> Window:
+        """What this rank computes for step `step`."""
+        wanted = self._coming[1] if self._coming and self._coming[0] == step else self._make(step)
+        window = wanted.result()
+        self._coming = step + 1, self._make(step + 1)
+        return window
+
+    def steps_of_run(self, train: Train) -> tuple[int, ...]:
+        """Optimizer steps of each epoch, as many epochs as the run may need."""
+        return self.windows.epochs.steps_of_run(train)
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, step: int) -> Future[Window]:
+        return self._pool.submit(self.windows.window, step)
+
+
+class Streamed:
+    """The optimizer steps of a stream, one after the other: rank 0 reads the rows and shares them with the others."""
+
+    def __init__(self, stream: Stream | None, layout: Layout, *, rank: int, ranks: int) -> None:
+        """`stream` is rank 0's; None on the others."""
+        self.stream, self.layout, self.rank, self.ranks = stream, layout, rank, ranks
+        self._last: tuple[int, Window] | None = None
+
+    def window(self, step: int) -> Window:
+        """What this rank computes for the next step, or once more for the last one; all ranks call it."""
+        if self._last is None or self._last[0] != step:
+            assert self._last is None or self._last[0] == step - 1, "a stream has no way back"
+            self._last = step, self._read()
+        return self._last[1]
+
+    def steps_of_run(self, train: Train) -> None:
+        """Nobody knows how long a pass is before it was read."""
+
+    def close(self) -> None:
+        """Ends the reading."""
+        if self.stream is not None:
+            self.stream.close()
+
+    def _read(self) -> Window:
+        stream = self.stream
+        rows, position = ranks.broadcast(on_rank_zero(lambda: stream.step(self.layout) if stream else None))
+        lengths = np.array([len(row.tokens) for row in rows])
+        mine = share_out(list(range(len(rows))), lengths, self.layout, self.ranks)[self.rank]
+        held = ([(rows[row].tokens, rows[row].learned) for row in group] for group in mine)
+        batches = tuple(batch_of(group, self.layout) for group in held)
+        return Window(batches, len(rows), float(position["epoch"]), position)
+
+
+def batch_of(rows: Sequence[tuple[Tokens, Learned]], layout: Layout) -> Batch:
+    """The micro-batch of these rows; a spare one where there are none: one token that predicts nothing."""
+    if not rows:
+        spare = np.array([layout.pad], dtype=np.int32), np.zeros(1, dtype=np.bool_)
+        return replace(batch_of([spare], layout), tokens=0)
+    segments = tuple(len(tokens) for tokens, _ in rows)
+    tokens = np.concatenate([tokens for tokens, _ in rows]).astype(np.int64)
+    targets = targets_of(tokens, np.concatenate([learned for _, learned in rows]), segments)
+    return _flat(tokens, targets, segments) if layout.packing else _padded(tokens, targets, segments, layout.pad)
+
+
+def targets_of(tokens: Numbers, learned: Learned, segments: Sequence[int]) -> Numbers:
+    """The token that each position predicts [S], of examples that stand end to end; `segments` are their lengths.
+
+    IGNORED where the next one is not learned, and at the end of each example.
     """
-    assert max(lengths[row] for row in rows) <= layout.micro_tokens, "an example is longer than a row"
-    total = sum(int(lengths[row]) for row in rows)
-    groups = max(1, -(-total // layout.micro_tokens))
-    while True:
-        groups = -(-groups // ranks) * ranks
-        held: list[list[int]] = [[] for _ in range(groups)]
-        tokens = [0] * groups
-        for row in sorted(rows, key=lambda row: (-int(lengths[row]), row)):
-            smallest = min(range(groups), key=tokens.__getitem__)
-            held[smallest].append(row)
-            tokens[smallest] += int(lengths[row])
-        if max(tokens) <= layout.micro_tokens:
-            return held
-        groups += 1
-
-
-def pad(rows: list[int], lengths: np.ndarray, layout: Layout, ranks: int) -> list[list[int]]:
-    """Groups of at most `micro` examples in the order of the rows, as many for each rank."""
-    held = [rows[start : start + layout.micro] for start in range(0, len(rows), layout.micro)]
-    spare = -len(held) % ranks
-    return held + [[] for _ in range(spare)]
-
-
-def targets_of(tokens: np.ndarray, learned: np.ndarray) -> np.ndarray:
-    """The token that each position predicts [S]; IGNORED where the next one is not learned, and at the end."""
     targets = np.full(len(tokens), IGNORED, dtype=np.int64)
     targets[:-1] = np.where(learned[1:], tokens[1:], IGNORED)
+    targets[np.cumsum(segments) - 1] = IGNORED
     return targets
 
 
-def _flat(examples: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
+def _flat(tokens: Numbers, targets: Numbers, segments: tuple[int, ...]) -> Batch:
     """The examples end to end in one row."""
-    segments = tuple(len(tokens) for tokens, _ in examples)
-    return Batch(
-        input_ids=torch.from_numpy(np.concatenate([tokens for tokens, _ in examples]).astype(np.int64))[None],
-        position_ids=torch.from_numpy(np.concatenate([np.arange(length) for length in segments]))[None],
-        targets=torch.from_numpy(np.concatenate([targets for _, targets in examples]))[None],
-        attention_mask=None,
-        segments=segments,
-        tokens=sum(segments),
-    )
+    starts = np.cumsum(segments) - segments
+    positions = np.arange(len(tokens)) - np.repeat(starts, segments)
+    rows = [torch.from_numpy(values)[None] for values in (tokens, positions, targets)]
+    return Batch(rows[0], rows[1], rows[2], attention_mask=None, segments=segments, tokens=len(tokens))
 
 
-def _padded(examples: list[tuple[np.ndarray, np.ndarray]], fill: int) -> Batch:
+def _padded(tokens: Numbers, targets: Numbers, segments: tuple[int, ...], fill: int) -> Batch:
     """One row an example, filled up on the right."""
-    longest = max(len(tokens) for tokens, _ in examples)
-    shape = (len(examples), longest)
-    input_ids = torch.full(shape, fill, dtype=torch.long)
-    targets = torch.full(shape, IGNORED, dtype=torch.long)
-    mask = torch.zeros(shape, dtype=torch.long)
-    for row, (tokens, wanted) in enumerate(examples):
-        input_ids[row, : len(tokens)] = torch.from_numpy(tokens.astype(np.int64))
-        targets[row, : len(tokens)] = torch.from_numpy(wanted)
-        mask[row, : len(tokens)] = 1
-    positions = torch.arange(longest).expand(shape).contiguous()
-    return Batch(input_ids, positions, targets, mask, None, sum(len(tokens) for tokens, _ in examples))
-
-
-def _spare(layout: Layout) -> Batch:
-    """One token that belongs to no example and predicts nothing."""
-    empty = np.array([layout.pad]), np.array([IGNORED], dtype=np.int64)
-    batch = _flat([empty]) if layout.packing else _padded([empty], layout.pad)
-    return replace(batch, tokens=0)
+    places = np.arange(max(segments))
+    mask = places < np.array(segments)[:, None]
+    input_ids, wanted = np.full(mask.shape, fill), np.full(mask.shape, IGNORED)
+    input_ids[mask], wanted[mask] = tokens, targets
+    positions = np.tile(places, (len(segments), 1))
+    rows = [torch.from_numpy(values) for values in (input_ids, positions, wanted, mask.astype(np.int64))]
+    return Batch(rows[0], rows[1], rows[2], attention_mask=rows[3], segments=None, tokens=len(tokens))

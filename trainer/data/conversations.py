@@ -1,171 +1,91 @@
 """Writes conversations out with a chat template, and finds what the model learns in them."""
 
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from trainer.data.formats import Piece
+from trainer.data.templates import PLAIN
+from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-Conversation = Sequence[Mapping[str, Any]]
+    from trainer.data.rendering import Conversation, Spans, Tools
 
-Spans = list[tuple[int, int]]
-"""Where learned text begins and ends, in characters."""
-
-_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-
-
-class _DifferentLaterError(Exception):
-    """A turn is not written as it is when it stands last; holds its number."""
+Learn = Literal["assistant", "last_assistant", "all"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seams:
-    """What a template writes between turns, where that is constant."""
+class Written:
+    """A conversation as text."""
 
-    ask: str
-    """Between a question and its answer."""
-    between: str
-    """Between an answer and the next question."""
-    end: str
-    """After an answer that stands last; it belongs to every answer."""
-    asked: str
-    """After a question that stands last."""
-
-    def spans(self, conversation: Conversation, whole: str) -> Spans | None:
-        """The learned spans of a rendered conversation; None where its turns or its text are not of this form.
-
-        Rendering once and checking the text against the seams is linear in the number of turns.
-        """
-        talk = conversation[1:] if conversation[0]["role"] == "system" else conversation
-        roles = [message["role"] for message in talk]
-        if not set(roles) <= {"user", "assistant"} or any(one == other for one, other in pairwise(roles)):
-            return None
-        after = {"user": self.ask, "assistant": self.between}
-        last = {"user": self.asked, "assistant": self.end}
-        seams = [*(after[role] for role in roles[:-1]), *(last[role] for role in roles[-1:])]
-        tail = "".join(message["content"] + seam for message, seam in zip(talk, seams, strict=True))
-        position = len(whole) - len(tail)
-        prompted = roles[:1] == ["user"] or whole[: max(0, position)].endswith(self.ask.removeprefix(self.asked))
-        if not whole.endswith(tail) or not prompted:
-            return None
-        spans = []
-        for message, seam in zip(talk, seams, strict=True):
-            if message["role"] == "assistant":
-                spans.append((position, position + len(message["content"]) + len(self.end)))
-            position += len(message["content"]) + len(seam)
-        return spans
+    text: str
+    learned: "Spans"
+    """Where learned text begins and ends, in characters and in order."""
 
 
 class Writer:
     """One chat template with the special tokens of one tokenizer."""
 
-    def __init__(self, template: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self.template = template
+    def __init__(
+        self,
+        template: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        learn: Learn = "assistant",
+        *,
+        images: bool = False,
+    ) -> None:
+        """RecipeError where the template is no Jinja, or has to write `images` and does not."""
+        # Whoever only counts rows needs no jinja2.
+        from jinja2 import TemplateSyntaxError
+
+        from trainer.data.parts import PartsRendering
+        from trainer.data.rendering import Rendering
+        from trainer.data.turns import Turns
+
+        self.template, self.learn, self.images = template, learn, images
         self.special = dict(tokenizer.special_tokens_map)
-        self.marked = _MARKER.search(template) is not None
-        """Whether the template itself marks what is learned."""
-        self._seams = None if self.marked else self._find_seams()
-
-    def write(self, conversations: Sequence[Conversation]) -> list[list[Piece] | str]:
-        """The pieces of each conversation; text that says what is wrong where the template cannot write one."""
-        if not self.marked:
-            return [self._by_turns(conversation) for conversation in conversations]
         try:
-            return [_cut(text, spans) for text, spans in self._render_marked(conversations)]
-        except _failures():
-            return [self._one_marked(conversation) for conversation in conversations]
+            self._rendering = (PartsRendering if images else Rendering)(template, self.special)
+        except TemplateSyntaxError as error:
+            message = f"the tokenizer's chat template is wrong at its line {error.lineno}: {error}; set it to plain"
+            raise RecipeError([Problem("data.template", message)]) from error
+        if isinstance(self._rendering, PartsRendering) and not self._rendering.writes_images():
+            message = "writes no images, which image_text rows have; name the tokenizer of a model that sees them"
+            raise RecipeError([Problem("model.tokenizer", f"its chat template {message}")])
+        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._turns = Turns(self._rendering, special)
 
-    def _one_marked(self, conversation: Conversation) -> list[Piece] | str:
-        try:
-            [(text, spans)] = self._render_marked([conversation])
-        except _failures() as error:
-            return _refused(error)
-        return _cut(text, spans)
+    def write(self, messages: "Conversation", tools: "Tools" = ()) -> Written | str:
+        """The conversation and what is learned in it; text that says what is wrong where it cannot be written."""
+        from trainer.data.rendering import FAILURES
+        from trainer.data.turns import Unclear
 
-    def _by_turns(self, conversation: Conversation) -> list[Piece] | str:
-        """What is learned is what each turn of the assistant adds to the prompt before it."""
-        try:
-            [whole] = self._render([conversation])
-            spans = self._seams.spans(conversation, whole) if self._seams else None
-            return _cut(whole, self._spans(conversation, whole) if spans is None else spans)
-        except _DifferentLaterError as different:
-            return (
-                f"the chat template writes messages.{different} differently when more follows, so what is learned "
-                "cannot be told; set data.template to plain or chatml, or use a template with generation markers"
-            )
-        except _failures() as error:
-            return _refused(error)
-
-    def _spans(self, conversation: Conversation, whole: str) -> Spans:
-        """Each turn is rendered with what stands before it; time grows with the square of the number of turns."""
-        turns = [index for index, message in enumerate(conversation) if message["role"] == "assistant"]
-        before = self._render([conversation[:index] for index in turns], prompt=True)
-        after = self._render([conversation[: index + 1] for index in turns])
-        for index, start, end in zip(turns, before, after, strict=True):
-            if not (end.startswith(start) and whole.startswith(end)):
-                raise _DifferentLaterError(index)
-        return [(len(start), len(end)) for start, end in zip(before, after, strict=True)]
-
-    def _find_seams(self) -> "_Seams | None":
-        """What the template writes between turns, tried on two questions and answers; None where it is not constant."""
-        names = ["shardtune-a", "shardtune-b", "shardtune-c", "shardtune-d"]
-        roles = ["user", "assistant", "user", "assistant"]
-        talk = [{"role": role, "content": name} for role, name in zip(roles, names, strict=True)]
-        try:
-            whole, question = self._render([talk, talk[:1]])
-            spans = self._spans(talk, whole)
-        except _failures():
-            return None
-        if any(whole.count(name) != 1 for name in names) or question.count(names[0]) != 1:
-            return None
-        _, ask, between, _, end = re.split("|".join(names), whole)
-        seams = _Seams(ask, between, end, asked=question.partition(names[0])[2])
-        constant = ask.startswith(seams.asked) and between.startswith(end)
-        return seams if constant and seams.spans(talk, whole) == spans else None
-
-    def _render(self, conversations: Sequence[Conversation], *, prompt: bool = False) -> list[str]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        texts: list[str] = render_jinja_template(
-            conversations=[list(conversation) for conversation in conversations],
-            chat_template=self.template,
-            add_generation_prompt=prompt,
-            **self.special,
-        )[0]
-        return texts
-
-    def _render_marked(self, conversations: Sequence[Conversation]) -> list[tuple[str, Spans]]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        texts, spans = render_jinja_template(
-            conversations=[list(conversation) for conversation in conversations],
-            chat_template=self.template,
-            return_assistant_tokens_mask=True,
-            **self.special,
+        tooled = bool(tools) or self.images or any("tool_calls" in message for message in messages)
+        plain = (
+            "" if tooled or PLAIN in self.template else "; data.template: plain writes any conversation without tools"
         )
-        return list(zip(texts, spans, strict=True))
+        try:
+            return self._write(messages, tools)
+        except Unclear as unclear:
+            last = "; data.learn: last_assistant learns the last turn alone" if unclear.later else ""
+            return f"the chat template {unclear}{last}{plain}"
+        except FAILURES as error:
+            return f"the chat template cannot write this conversation: {str(error) or type(error).__name__}{plain}"
 
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What a template raises where it does not like a conversation."""
-    from jinja2 import TemplateError
-
-    return (TemplateError, TypeError, ValueError, LookupError, AttributeError, _DifferentLaterError)
-
-
-def _refused(error: Exception) -> str:
-    return f"the chat template cannot write this conversation: {error}; data.template: plain can"
-
-
-def _cut(text: str, spans: Spans) -> list[Piece]:
-    """The text as pieces; what lies in the spans is learned."""
-    pieces, position = [], 0
-    for start, end in spans:
-        pieces += [Piece(text[position:start], False), Piece(text[start:end], True)]
-        position = end
-    return [piece for piece in (*pieces, Piece(text[position:], False)) if piece.text]
+    def _write(self, messages: "Conversation", tools: "Tools") -> Written:
+        turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        if self.learn == "last_assistant":
+            turns = turns[-1:]
+        if self._rendering.marked or self.learn == "all":
+            self._turns.check(messages, tools)
+        if self.learn == "all":
+            text = self._rendering.text(messages, tools)
+            return Written(text, [(0, len(text))])
+        if not self._rendering.marked:
+            text = self._rendering.text(messages, tools)
+            return Written(text, self._turns.spans(messages, tools, text, turns))
+        text, spans = self._rendering.marks(messages, tools)
+        if self.learn == "last_assistant":
+            _, earlier = self._rendering.marks(messages[: turns[0]], tools) if turns and turns[0] else ("", [])
+            spans = spans[len(earlier) :]
+        return Written(text, spans)

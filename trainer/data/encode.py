@@ -1,23 +1,30 @@
 """From what rows say to tokens, and which of them are learned."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.config.recipe import Recipe
-from trainer.data import templates
-from trainer.data.conversations import Writer
-from trainer.data.formats import Example, Piece
+from trainer.data import runs, templates
+from trainer.data.borders import Bordered, Counts, Tokens
+from trainer.data.conversations import Learn, Writer
+from trainer.data.example import Example
+from trainer.data.formats import formats_of
+from trainer.data.runs import Around, Part, Run, Special
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-Tokens = np.ndarray[tuple[int], np.dtype[np.int32]]
+__all__ = ["Encoded", "Encoder", "Learned", "Tokens", "Types"]
+
 Learned = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Types = np.ndarray[tuple[int], np.dtype[np.int8]]
+
+ENDED = frozenset({"completion", "text", "pair", "table", "triples"})
+"""The formats whose rows end with the end-of-text token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,24 @@ class Encoded:
 
     tokens: Tokens
     learned: Learned
+    types: Types | None = None
+    """Which of several texts each token belongs to, as the tokenizer numbers them [S]; None where there is but one."""
+    words: Tokens | None = None
+    """The number of each token's word, -1 for special tokens [S]; None where the row has no words."""
+    left_out: int = 0
+    """Lines of a table, or triples, that `data.max_length` had no room for."""
+    lost: int = 0
+    """The tokens of these lines."""
+
+    def cut(self, length: int) -> "Encoded":
+        """The first tokens alone."""
+        return replace(
+            self,
+            tokens=self.tokens[:length],
+            learned=self.learned[:length],
+            types=None if self.types is None else self.types[:length],
+            words=None if self.words is None else self.words[:length],
+        )
 
 
 class Encoder:
@@ -43,85 +68,155 @@ class Encoder:
         self.backend.no_truncation()
         self.backend.no_padding()
         self.eos: int | None = tokenizer.eos_token_id
+        self._room = recipe.data.max_length if recipe.data.too_long == "cut" else None
+        self._all = recipe.data.learn == "all"
         self.writer: Writer | None = None
         if templates.writes_conversations(recipe):
-            self.writer = Writer(templates.choose(recipe, tokenizer), tokenizer)
-        validation = recipe.data.validation if isinstance(recipe.data.validation, tuple) else ()
-        formats = {source.format for source in (*recipe.data.train, *validation)}
-        if self.eos is None and formats & {"completion", "text"}:
-            message = "has no end-of-text token (eos_token), which completion and text rows end with"
+            learn: Learn = recipe.data.learn if recipe.data.learn in ("all", "last_assistant") else "assistant"
+            images = "image_text" in formats_of(recipe.data)
+            self.writer = Writer(templates.choose(recipe, tokenizer), tokenizer, learn, images=images)
+        ended = sorted(formats_of(recipe.data) & ENDED)
+        if self.eos is None and ended:
+            message = f"has no end-of-text token (eos_token), which {' and '.join(ended)} rows end with"
             raise RecipeError([Problem("model.tokenizer", message)])
+        self._bordered = Bordered(self.backend)
+        self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
+        self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._spaced = self._words_need_spaces()
 
     @property
     def identity(self) -> list[str]:
-        """All that tokens depend on besides the rows."""
-        return [self.backend.to_str(), str(self.eos), self.writer.template if self.writer else ""]
+        """All that tokens depend on besides the rows and the settings of `data`."""
+        written = [self.writer.template, str(self.writer.special)] if self.writer else []
+        return [self.backend.to_str(), str(self.eos), str(self._two), *written]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
         """The tokens of each example in order; a Problem where the chat template cannot write one."""
-        talks = [example for example in examples if example.messages]
-        texts = [example for example in examples if not example.messages]
-        encoded = iter(self._texts(texts))
-        written = iter(self._conversations(talks))
-        return [next(written) if example.messages else next(encoded) for example in examples]
-
-    def _conversations(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
-        if not examples:
-            return []
-        assert self.writer is not None, "conversations need a template"
-        written = self.writer.write([example.messages for example in examples])
-        # The template writes the special tokens itself.
-        sound = [pieces for pieces in written if not isinstance(pieces, str)]
-        encoded = iter(self._batch(sound, special=False))
-        return [
-            Problem(example.where, pieces) if isinstance(pieces, str) else Encoded(*next(encoded))
-            for example, pieces in zip(examples, written, strict=True)
-        ]
-
-    def _texts(self, examples: Sequence[Example]) -> list[Encoded]:
-        """Texts with the special tokens that the tokenizer adds, and the end-of-text token after them, learned."""
-        encoded = []
-        for tokens, learned in self._batch([example.pieces for example in examples], special=True):
-            assert self.eos is not None, "the constructor asked for one"
-            if len(tokens) == 0 or tokens[-1] != self.eos:
-                tokens, learned = np.append(tokens, np.int32(self.eos)), np.append(learned, True)
-            learned[-1] = True
-            encoded.append(Encoded(tokens, learned))
+        plans = [None if example.words else self._plan(example) for example in examples]
+        texts = [part for plan in plans if isinstance(plan, list) for part in plan if isinstance(part, Run)]
+        found = iter(self._bordered.encode([run.text for run in texts], [run.ends for run in texts]))
+        words = iter(self._encode_words([example for example in examples if example.words]))
+        encoded: list[Encoded | Problem] = []
+        for example, plan in zip(examples, plans, strict=True):
+            if plan is None:
+                encoded.append(next(words))
+            elif isinstance(plan, Problem):
+                encoded.append(plan)
+            else:
+                row = self._joined(example, plan, found)
+                encoded.append(row if example.listing is None else self._within_room(example, row))
         return encoded
 
-    def _batch(self, rows: Sequence[Sequence[Piece]], *, special: bool) -> list[tuple[Tokens, Learned]]:
-        """Each row is tokenised as one text, so that tokens are those that a user's whole text has."""
-        texts = ["".join(piece.text for piece in pieces) for pieces in rows]
-        encodings = self.backend.encode_batch(texts, add_special_tokens=special)
-        return [
-            (np.array(encoding.ids, dtype=np.int32), _learned(encoding, pieces))
-            for encoding, pieces in zip(encodings, rows, strict=True)
-        ]
+    def ends(self, row: Encoded) -> bool:
+        """Whether the last token that is learned, white space aside, is a special one, such as an end of turn."""
+        for token in row.tokens[row.learned][::-1].tolist():
+            if token in self._special or token == self.eos:
+                return True
+            if self.backend.decode([token], skip_special_tokens=False).strip():
+                return False
+        return False
 
+    def _plan(self, example: Example) -> list[Part] | Problem:
+        """The texts of an example and the special tokens around them."""
+        if example.messages:
+            assert self.writer is not None, "conversations need a template"
+            written = self.writer.write(example.messages, example.tools)
+            return Problem(example.where, written) if isinstance(written, str) else [runs.of_conversation(written)]
+        if example.sequences:
+            return runs.of_sequences(example, self._two)
+        return [self._one.start, runs.of_pieces(example), self._one.end]
 
-def _learned(encoding: Any, pieces: Sequence[Piece]) -> Learned:
-    """Whether the last character of each token stands in a learned piece [S].
+    def _joined(self, example: Example, plan: list[Part], found: Iterator[tuple[Tokens, Counts]]) -> Encoded:
+        """One row from the tokens of its texts; all but conversations end with the learned end-of-text token."""
+        tokens: list[Tokens] = []
+        learned: list[tuple[int, int]] = []
+        types: list[tuple[int, int, int]] = []
+        position = 0
+        for part in plan:
+            if isinstance(part, Special):
+                tokens.append(np.array(part.ids, dtype=np.int32))
+                types += [(position + place, position + place + 1, kind) for place, kind in enumerate(part.segments)]
+                position += len(part.ids)
+                continue
+            ids, counts = next(found)
+            start = position
+            for count, is_learned, kind in zip(counts.tolist(), part.learned, part.segments, strict=True):
+                end = position + count
+                if is_learned:
+                    learned.append((start, end))
+                if kind:
+                    types.append((start, end, kind))
+                start = end
+            tokens.append(ids)
+            position += len(ids)
+        return self._filled(example, tokens, learned, types)
 
-    The last and not the first: `Q: ` and `yes` may become the tokens `Q`, `:`, ` yes`, and ` yes` is the answer.
-    """
-    places = encoding.offsets
-    learned = np.zeros(len(places), dtype=np.bool_)
-    count = len(places)
-    # Tokens that the tokenizer adds after the text stand at (0, 0).
-    while count and places[count - 1] == (0, 0):
-        count -= 1
-    total = sum(len(piece.text) for piece in pieces)
-    start = 0
-    for piece in pieces:
-        end = start + len(piece.text)
-        if piece.learned and end > start:
-            first = bisect_right(places, start, hi=count, key=_end) if start else 0
-            last = bisect_right(places, end, hi=count, key=_end) if end < total else count
-            learned[first:last] = True
-        start = end
-    return learned
+    def _filled(
+        self,
+        example: Example,
+        tokens: list[Tokens],
+        learned: list[tuple[int, int]],
+        types: list[tuple[int, int, int]],
+    ) -> Encoded:
+        """The arrays of a row."""
+        if not example.messages:
+            last = next((part[-1] for part in reversed(tokens) if len(part)), None)
+            if last != self.eos:
+                tokens.append(np.array([self.eos], dtype=np.int32))
+        row = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
+        mask = np.full(len(row), self._all, dtype=np.bool_)
+        for start, end in learned:
+            mask[start:end] = True
+        if not example.messages:
+            mask[-1] = True
+        if not example.sequences:
+            return Encoded(row, mask)
+        kinds = np.zeros(len(row), dtype=np.int8)
+        for start, end, kind in types:
+            kinds[start:end] = kind
+        kinds[-1] = kinds[-2]
+        return Encoded(row, mask, kinds)
 
+    def _within_room(self, example: Example, row: Encoded) -> Encoded:
+        """The row with as many lines of its listing as there is room for."""
+        room = self._room
+        if room is None or len(row.tokens) <= room:
+            return row
+        run = runs.of_pieces(example)
+        [(_, counts)] = self._bordered.encode([run.text], [run.ends])
+        # After the head, the end of each line.
+        lines = counts[: len(run.ends) - len(example.pieces)]
+        most = len(lines) - 1
+        too_many = len(row.tokens) - room
+        guess = int(np.searchsorted(-(lines[-1] - lines), -too_many, side="right")) - 1
+        # Tokens may join over the border where lines were taken out.
+        for kept in range(min(max(guess, 0) + 1, most - 1), -1, -1):
+            plan: list[Part] = [self._one.start, runs.of_pieces(example, kept), self._one.end]
+            texts = [part for part in plan if isinstance(part, Run)]
+            found = self._bordered.encode([run.text for run in texts], [run.ends for run in texts])
+            fewer = self._joined(example, plan, iter(found))
+            if len(fewer.tokens) <= room or kept == 0:
+                break
+        return replace(fewer, left_out=most - kept, lost=len(row.tokens) - len(fewer.tokens))
 
-def _end(place: tuple[int, int]) -> int:
-    """The character after a token."""
-    return place[1]
+    def _encode_words(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Words with the special tokens that the tokenizer adds; nothing is learned of them."""
+        if not examples:
+            return []
+        texts = [self._written(example.words) for example in examples]
+        rows = []
+        for encoding in self.backend.encode_batch(texts, is_pretokenized=True):
+            words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int32)
+            tokens = np.array(encoding.ids, dtype=np.int32)
+            rows.append(Encoded(tokens, np.zeros(len(tokens), dtype=np.bool_), words=words))
+        return rows
+
+    def _written(self, words: Sequence[str]) -> list[str]:
+        first, *others = words
+        return [first, *(f" {word}" for word in others)] if self._spaced else list(words)
+
+    def _words_need_spaces(self) -> bool:
+        """Whether the tokens of words are those of a text only where each word brings the space before it."""
+        text = self.backend.encode("a a").ids
+        alone, spaced = (self.backend.encode(["a", word], is_pretokenized=True).ids for word in ("a", " a"))
+        return bool(alone != text == spaced)

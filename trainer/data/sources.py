@@ -1,40 +1,63 @@
-"""From files to rows, one at a time, each with the place that it stands at."""
+"""From files and sets to rows, one at a time, each with the place that it stands at."""
 
-import csv
-import difflib
-import json
+import functools
+import hashlib
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config.data import Data, HeldOut, Source
-from trainer.data import stdlib
+from trainer.data import hub, json_file, stdlib, tables, text_files
+from trainer.data.encodings import FOUND, TextFile
+from trainer.data.files import BUILTIN, Builtin, File, HubSet, Part, parts
+from trainer.data.row import Row
 from trainer.errors import DataError, Problem, did_you_mean
 
-JSONL = (".jsonl", ".json-lines")
-CSV = (".csv",)
-BUILTIN = "builtin:"
+__all__ = [
+    "Row",
+    "count_rows",
+    "identity",
+    "name_of",
+    "notes",
+    "read",
+    "test_sources",
+    "train_sources",
+    "validation_sources",
+]
+
 BUILTINS = {"stdlib": stdlib.rows}
 """Rows that need no file, by their name after `builtin:`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as the file holds it."""
+@dataclass(frozen=True)
+class TextReader:
+    """How a kind of text is read."""
 
-    source: str
-    """The `path` of its source."""
-    line: int
-    """The line of the file where it starts, from 1; the number of the row where there is no file."""
-    values: Mapping[str, Any]
-    """Its columns."""
+    rows: Callable[[TextFile], Iterator[Row | Problem]]
+    count: Callable[[TextFile], int]
 
-    @property
-    def where(self) -> str:
-        """`file:line`."""
-        return f"{self.source}:{self.line}"
+
+@dataclass(frozen=True)
+class TableReader:
+    """How a kind of table is read, by the name of its file and its path."""
+
+    rows: Callable[[str, Path], Iterator[Row | Problem]]
+    count: Callable[[str, Path], int]
+
+
+READERS: dict[str, TextReader | TableReader] = {
+    "jsonl": TextReader(text_files.jsonl, text_files.count_lines),
+    "json": TextReader(json_file.json_rows, json_file.count_json),
+    "csv": TextReader(text_files.csv_rows, text_files.count_csv),
+    "tsv": TextReader(text_files.tsv_rows, text_files.count_tsv),
+    "text": TextReader(text_files.text, text_files.count_texts),
+    "parquet": TableReader(tables.parquet, tables.count_parquet),
+    "arrow": TableReader(tables.arrow, tables.count_arrow),
+}
 
 
 def train_sources(data: Data) -> list[tuple[str, Source]]:
@@ -44,176 +67,142 @@ def train_sources(data: Data) -> list[tuple[str, Source]]:
 
 def validation_sources(data: Data) -> list[tuple[str, Source]]:
     """The validation sources with their keys; none where validation rows are held out."""
-    if data.validation is None or isinstance(data.validation, HeldOut):
+    return _named("data.validation", data.validation)
+
+
+def test_sources(data: Data) -> list[tuple[str, Source]]:
+    """The test sources with their keys; none where test rows are held out."""
+    return _named("data.test", data.test)
+
+
+def _named(key: str, named: HeldOut | tuple[Source, ...] | None) -> list[tuple[str, Source]]:
+    if named is None or isinstance(named, HeldOut):
         return []
-    return [(f"data.validation.{index}", source) for index, source in enumerate(data.validation)]
+    return [(f"{key}.{index}", source) for index, source in enumerate(named)]
+
+
+def name_of(source: Source) -> str:
+    """What messages call a source: its path, or the first of several and how many more there are."""
+    if isinstance(source.path, str):
+        return source.path
+    more = len(source.path) - 1
+    return source.path[0] + (f" and {more} more" if more else "")
 
 
 def read(source: Source) -> Iterator[Row | Problem]:
-    """The rows of a source in order; a Problem stands where a row cannot be read."""
+    """The rows of a source in order.
+
+    A BadRow stands where one row cannot be read. Any other Problem is about a whole file, and comes after those rows of
+    it that could be read.
+    """
     try:
-        if source.path.startswith(BUILTIN):
-            named = _builtin(source.path)
-            yield from (Row(source.path, number, values) for number, values in enumerate(named, start=1))
-            return
-        path = _file(source.path)
-        if path.suffix.lower() in CSV:
-            yield from _csv_rows(source.path, path)
-        else:
-            yield from _json_rows(source.path, path)
+        found = parts(source)
     except DataError as error:
         yield from error.problems
-    except OSError as error:
-        yield Problem(source.path, f"cannot be read: {error.strerror or error}")
+        return
+    for part in found:
+        try:
+            yield from _read_file(part, source.encoding) if isinstance(part, File) else _read_set(part)
+        except DataError as error:
+            yield from error.problems
+
+
+def _read_set(part: Builtin | HubSet) -> Iterator[Row | Problem]:
+    if isinstance(part, HubSet):
+        yield from hub.rows(part)
+    else:
+        yield from (Row(part.name, number, values) for number, values in enumerate(_builtin(part.name), start=1))
+
+
+def _read_file(file: File, encoding: str | None) -> Iterator[Row | Problem]:
+    """The rows of a file, and whether it stayed the same while they were read."""
+    with _faults(file):
+        before = _state(file.path)
+        try:
+            reader = READERS[file.kind]
+            if isinstance(reader, TextReader):
+                yield from reader.rows(TextFile(file.name, file.path, encoding))
+            else:
+                yield from reader.rows(file.name, file.path)
+        except DataError as error:
+            yield from error.problems
+        if _state(file.path) != before:
+            yield Problem(file.name, "changed while it was read; start again when nothing writes to it any more")
 
 
 def count_rows(source: Source) -> int:
-    """Rows of a source, exactly, without looking into them; DataError where it cannot be read."""
-    if source.path.startswith(BUILTIN):
-        return len(_builtin(source.path))
-    path = _file(source.path)
+    """Rows of a source, those included that are wrong in themselves; DataError where they cannot be told apart."""
+    return sum(_count(part, source.encoding) for part in parts(source))
+
+
+def _count(part: Part, encoding: str | None) -> int:
+    if isinstance(part, HubSet):
+        return hub.count(part)
+    if isinstance(part, Builtin):
+        return len(_builtin(part.name))
+    with _faults(part):
+        reader = READERS[part.kind]
+        if isinstance(reader, TextReader):
+            return reader.count(TextFile(part.name, part.path, encoding))
+        return reader.count(part.name, part.path)
+
+
+@contextmanager
+def _faults(file: File) -> Iterator[None]:
+    """DataError for what the system has to say of a file."""
     try:
-        if path.suffix.lower() in CSV:
-            return max(0, sum(1 for _ in _records(source.path, path)) - 1)
-        with path.open("rb") as file:
-            return sum(1 for line in file if not line.isspace())
+        yield
+    except FileNotFoundError as error:
+        raise DataError([Problem(file.name, "was deleted while it was read; put it back and start again")]) from error
     except OSError as error:
-        raise DataError([Problem(source.path, f"cannot be read: {error.strerror or error}")]) from error
+        # The system's own words: some libraries put theirs around them.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise DataError([Problem(file.name, f"cannot be read: {reason}")]) from error
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def notes() -> list[str]:
+    """What there is to say of the files that this process has read: the encodings that nobody stated."""
+    said = []
+    for encoding in sorted(set(FOUND.values())):
+        names = sorted(name for name in FOUND if FOUND[name] == encoding)
+        more = f" and {len(names) - 1:,} more files are" if len(names) > 1 else " is"
+        said.append(f"{names[0]}{more} read as {encoding}; where that is wrong, say `encoding` beside the path.")
+    return said
 
 
 def identity(source: Source) -> list[Any]:
-    """What changes when the rows of a source change: size and time of the file, or Python's version."""
-    if source.path.startswith(BUILTIN):
-        return [source.path, sys.version]
-    path = _file(source.path)
-    status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+    """What changes when the rows of a source change: the content of its files, the commit of a set of the hub, Python's
+    version. DataError where it cannot be read.
+    """
+    content = hashlib.blake2b(digest_size=16)
+    others: list[str | None] = []
+    for part in parts(source):
+        if isinstance(part, File):
+            with _faults(part):
+                digest = _digest(part.path.absolute(), _state(part.path))
+            content.update(f"{part.name}\0{digest}\0".encode(errors="surrogateescape"))
+        elif isinstance(part, HubSet):
+            others += [part.name, part.config, part.split, hub.commit(part.name, part.revision)]
+        else:
+            others += [part.name, sys.version]
+    return [content.hexdigest(), *others]
 
 
-def _builtin(path: str) -> list[dict[str, str]]:
-    name = path.removeprefix(BUILTIN)
-    if name not in BUILTINS:
-        known = (BUILTIN + other for other in BUILTINS)
-        raise DataError([Problem(path, "there are no such built-in rows" + did_you_mean(path, known))])
-    return BUILTINS[name]()
-
-
-def _file(name: str) -> Path:
-    """The file of a source; DataError where it is not one that can be read."""
-    path = Path(name).expanduser()
-    supported = f"{' or '.join(JSONL)} (one JSON object on each line) and {CSV[0]}"
-    if path.is_dir():
-        raise DataError([Problem(name, f"is a folder; name a file in it that ends in {supported}")])
-    if not path.exists():
-        raise DataError([Problem(name, f"no such file{_neighbours(path)}")])
-    if path.suffix.lower() not in JSONL + CSV:
-        ending = f"ends in {path.suffix}" if path.suffix else "has no ending"
-        raise DataError([Problem(name, f"{ending}; the files that can be read end in {supported}")])
-    if path.stat().st_size == 0:
-        raise DataError([Problem(name, "is empty; it needs at least one row")])
-    return path
-
-
-def _neighbours(path: Path) -> str:
-    """The files of that folder that the user may have meant."""
-    folder = path.parent
-    if not folder.is_dir():
-        return f"; there is no folder {folder} either"
-    names = sorted(other.name for other in folder.iterdir() if other.suffix.lower() in JSONL + CSV)
-    stems = difflib.get_close_matches(path.stem, {Path(other).stem for other in names}, n=3, cutoff=0.6)
-    near = [str(folder / other) for other in names if Path(other).stem in stems]
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    if names:
-        return f"; {folder} holds {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
-    return f"; {folder.resolve()} holds no file that ends in {', '.join(JSONL + CSV)}"
-
-
-def _lines(name: str, path: Path) -> Iterator[str]:
-    """The lines of a file with their ends; DataError at the first one that is not UTF-8."""
+@functools.cache
+def _digest(path: Path, state: tuple[int, ...]) -> str:
+    """A hash of what a file holds, made once in a process for each state of the file."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                message = (
-                    f"is not UTF-8 text (byte 0x{line[error.start]:02x} at column {error.start + 1}); convert the "
-                    "file, such as with `iconv -f latin1 -t utf-8`"
-                )
-                raise DataError([Problem(f"{name}:{number}", message)]) from None
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _json_rows(name: str, path: Path) -> Iterator[Row | Problem]:
-    empty = True
-    for number, line in enumerate(_lines(name, path), start=1):
-        if line.isspace():
-            continue
-        empty = False
-        where = f"{name}:{number}"
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            hint = "; a JSONL file holds one object on each line" if line.strip() in ("[", "{") else ""
-            yield Problem(where, f"is not JSON: {error.msg} at column {error.colno}{hint}")
-        except RecursionError:
-            yield Problem(where, "is not JSON that can be read: it is nested too deep")
-        except ValueError as error:
-            yield Problem(where, f"is not JSON that can be read: {error}")
-        else:
-            if isinstance(values, dict):
-                yield Row(name, number, values)
-            else:
-                yield Problem(where, f"is {_kind(values)}, not a JSON object; write {{...}} with one key a column")
-    if empty:
-        yield Problem(name, "holds blank lines only; it needs at least one row")
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, in words."""
-    kinds = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
-def _records(name: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The header and the rows of a CSV file that are not blank, each with the line where it starts."""
-    # Python's own limit of 131,072 characters is less than a long document; the setting is the module's.
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_lines(name, path), strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            message = f"is not CSV: {error}; values that hold commas, quotes or line ends stand in double quotes"
-            raise DataError([Problem(f"{name}:{start}", message)]) from None
-        if record is None:
-            return
-        if record:
-            yield start, record
-
-
-def _csv_rows(name: str, path: Path) -> Iterator[Row | Problem]:
-    records = _records(name, path)
-    line, header = next(records, (1, []))
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if not header or not all(column.strip() for column in header) or twice:
-        found = (
-            f"names the column {twice[0]!r} twice" if twice and twice[0].strip() else "holds a column without a name"
-        )
-        yield Problem(
-            f"{name}:{line}", f"{found}; the first line of a CSV file is its header and names each column once"
-        )
-        return
-    empty = True
-    for start, record in records:
-        empty = False
-        if len(record) == len(header):
-            yield Row(name, start, dict(zip(header, record, strict=True)))
-        else:
-            message = (
-                f"has {len(record)} values, but the header names {len(header)} columns; "
-                "values that hold commas stand in double quotes"
-            )
-            yield Problem(f"{name}:{start}", message)
-    if empty:
-        yield Problem(name, "holds a header and no row; it needs at least one row")
+def _builtin(name: str) -> list[dict[str, str]]:
+    rows = BUILTINS.get(name.removeprefix(BUILTIN))
+    if rows is None:
+        known = (BUILTIN + other for other in BUILTINS)
+        raise DataError([Problem(name, "there are no such built-in rows" + did_you_mean(name, known))])
+    return rows()

@@ -1,15 +1,13 @@
-"""Tokenised rows on disk: written one after the other, read as memory-mapped arrays."""
+"""The examples of one split, read from memory-mapped arrays."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from trainer.data.encode import Learned, Tokens
+from trainer.data.encode import Learned, Tokens, Types
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
 
 def count_targets(learned: Learned) -> int:
@@ -18,108 +16,60 @@ def count_targets(learned: Learned) -> int:
 
 
 class Split:
-    """The rows of one split; N rows, S tokens in one of them."""
+    """Some of the stored examples; N of them, S tokens in one."""
 
-    def __init__(self, tokens: Tokens, learned: Learned, starts: Numbers, targets: Numbers, rows: Numbers) -> None:
-        """`tokens`, `learned` of all stored rows end to end; `starts` of each, and the end; `rows` that are chosen."""
-        self._tokens, self._learned, self._starts, self._rows = tokens, learned, starts, rows
-        self.lengths: Numbers = np.diff(starts)[rows]
-        """Tokens of each row [N]."""
-        self.targets: Numbers = np.asarray(targets)[rows]
-        """Learned tokens of each row that something predicts [N]."""
+    def __init__(self, arrays: dict[str, Numbers], chosen: Numbers | None = None) -> None:
+        """`arrays` of all that is stored, as `store.py` names them; `chosen` are numbers of examples, None: all."""
+        self._arrays, self._chosen = arrays, chosen
+        self.lengths: Numbers = self._of("lengths")
+        """Tokens of each example, int32 [N]."""
 
     @classmethod
     def of(cls, rows: Sequence[tuple[Tokens, Learned]]) -> "Split":
-        """A split in memory from its tokens and what is learned of them."""
+        """A split in memory, of one source, from its tokens and what is learned of them."""
         return cls(
-            np.concatenate([np.asarray(tokens, dtype=np.int32) for tokens, _ in rows]),
-            np.concatenate([np.asarray(learned, dtype=np.bool_) for _, learned in rows]),
-            np.cumsum([0, *(len(tokens) for tokens, _ in rows)], dtype=np.int64),
-            np.array([count_targets(np.asarray(learned)) for _, learned in rows], dtype=np.int64),
-            np.arange(len(rows), dtype=np.int64),
+            {
+                "tokens": np.concatenate([np.asarray(tokens, dtype=np.int32) for tokens, _ in rows]),
+                "learned": np.concatenate([np.asarray(learned, dtype=np.bool_) for _, learned in rows]),
+                "starts": np.cumsum([0, *(len(tokens) for tokens, _ in rows)], dtype=np.int64)[:-1],
+                "lengths": np.array([len(tokens) for tokens, _ in rows], dtype=np.int32),
+                "targets": np.array([count_targets(np.asarray(learned)) for _, learned in rows], dtype=np.int32),
+                "source": np.zeros(len(rows), dtype=np.int32),
+            }
         )
-
-    @classmethod
-    def open(cls, folder: Path, name: str, rows: Numbers) -> "Split":
-        """The chosen rows of the store `name` in a folder."""
-        arrays = [np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in ("tokens", "learned")]
-        numbers = [np.load(folder / f"{name}.{part}.npy") for part in ("starts", "targets")]
-        return cls(arrays[0], arrays[1], numbers[0], numbers[1], rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def tokens(self, row: int) -> Tokens:
-        """The tokens of one row, int32 [S]."""
-        return np.array(self._tokens[self._span(row)])
-
-    def learned(self, row: int) -> Learned:
-        """Whether each token of one row is learned, bool [S]."""
-        return np.array(self._learned[self._span(row)])
-
-    def _span(self, row: int) -> slice:
-        stored = self._rows[row]
-        return slice(int(self._starts[stored]), int(self._starts[stored + 1]))
-
-
-class Store:
-    """Writes rows end to end, so that no more than one chunk of them is in memory."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._columns = {
-            "tokens": _Column(folder / f"{name}.tokens.npy", np.dtype(np.int32)),
-            "learned": _Column(folder / f"{name}.learned.npy", np.dtype(np.bool_)),
-            "starts": _Column(folder / f"{name}.starts.npy", np.dtype(np.int64)),
-            "targets": _Column(folder / f"{name}.targets.npy", np.dtype(np.int64)),
-        }
-        self.lengths: list[int] = []
-        self.targets: list[int] = []
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for column in self._columns.values():
-            column.close()
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def add(self, tokens: Tokens, learned: Learned) -> None:
-        """One more row."""
-        self._columns["tokens"].append(tokens)
-        self._columns["learned"].append(learned)
-        self.lengths.append(len(tokens))
-        self.targets.append(count_targets(learned))
+    @property
+    def targets(self) -> Numbers:
+        """Learned tokens of each example that something predicts, int32 [N]."""
+        return self._of("targets")
 
-    def finish(self) -> None:
-        """Writes what is known once all rows are there."""
-        self._columns["starts"].append(np.cumsum([0, *self.lengths], dtype=np.int64))
-        self._columns["targets"].append(np.array(self.targets, dtype=np.int64))
+    @property
+    def source(self) -> Numbers:
+        """The number of each example's source in the list of its key, int32 [N]."""
+        return self._of("source")
 
+    def tokens(self, row: int) -> Tokens:
+        """The tokens of one example, int32 [S]."""
+        tokens: Tokens = self._part("tokens", row)
+        return tokens
 
-class _Column:
-    """One .npy file of a single dimension that grows; its header is written again at the end."""
+    def learned(self, row: int) -> Learned:
+        """Whether each token of one example is learned, bool [S]."""
+        learned: Learned = self._part("learned", row)
+        return learned
 
-    def __init__(self, path: Path, kind: np.dtype[Any]) -> None:
-        self._file = path.open("w+b")
-        self._kind = kind
-        self._length = 0
-        self._header()
+    def types(self, row: int) -> Types | None:
+        """Which of several texts each token of one example belongs to, int8 [S]; None where no row has several."""
+        return self._part("types", row) if "types" in self._arrays else None
 
-    def append(self, values: np.ndarray[Any, Any]) -> None:
-        self._file.write(np.ascontiguousarray(values, dtype=self._kind).data)
-        self._length += len(values)
+    def _part(self, name: str, row: int) -> Any:
+        stored = row if self._chosen is None else self._chosen[row]
+        start = int(self._arrays["starts"][stored])
+        return np.array(self._arrays[name][start : start + int(self.lengths[row])])
 
-    def close(self) -> None:
-        # numpy leaves room in the header for the first dimension to grow.
-        self._file.seek(0)
-        self._header()
-        self._file.close()
-
-    def _header(self) -> None:
-        description = np.lib.format.dtype_to_descr(self._kind)
-        header = {"descr": description, "fortran_order": False, "shape": (self._length,)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+    def _of(self, name: str) -> Numbers:
+        array = self._arrays[name]
+        return array if self._chosen is None else array[self._chosen]

@@ -1,14 +1,20 @@
 """The embedded default rows: the documented functions of Python's own standard library, read from its source files."""
 
 import ast
+import contextlib
 import functools
+import hashlib
 import inspect
+import json
+import os
+import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import DataError, Problem
+from trainer.ranks import cache_folder
 
 LEFT_OUT = frozenset(
     {
@@ -32,13 +38,41 @@ LONGEST_SIGNATURE = 160
 
 @functools.cache
 def rows() -> list[dict[str, str]]:
-    """Rows {instruction, output}, sorted by module and line, each once; DataError where there are no source files."""
+    """Rows {instruction, output}, sorted by module and line, each once; DataError where there are no source files.
+
+    Parsing takes seconds, so the rows are kept in the user's cache for the next process with this Python.
+    """
     folder = Path(sysconfig.get_path("stdlib"))
-    found = dict.fromkeys(_all_rows(folder)) if folder.is_dir() else {}
+    kept = cache_folder() / f"stdlib-{_version(folder)}.json"
+    try:
+        found = json.loads(kept.read_bytes())
+    except (OSError, ValueError):
+        found = _parsed(folder)
+        _keep(found, kept)
+    return [{"instruction": instruction, "output": output} for instruction, output in found]
+
+
+def _version(folder: Path) -> str:
+    """A hash of what the rows depend on: the library, and how this file reads it."""
+    parts = f"{sys.version}\0{folder}\0".encode() + Path(__file__).read_bytes()
+    return hashlib.blake2b(parts, digest_size=8).hexdigest()
+
+
+def _parsed(folder: Path) -> list[tuple[str, str]]:
+    found = list(dict.fromkeys(_all_rows(folder))) if folder.is_dir() else []
     if not found:
         message = f"this Python has no source files of its standard library in {folder}; name a file in data.train"
         raise DataError([Problem("builtin:stdlib", message)])
-    return [{"instruction": instruction, "output": output} for instruction, output in found]
+    return found
+
+
+def _keep(found: list[tuple[str, str]], path: Path) -> None:
+    # A cache that cannot be written costs time alone.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(found), encoding="utf-8")
+        unfinished.replace(path)
 
 
 def _all_rows(folder: Path) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING
 
 from trainer.config.recipe import Recipe
+from trainer.data.formats import formats_of
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ PLAIN = (
 
 def writes_conversations(recipe: Recipe) -> bool:
     """Whether any rows go through a chat template."""
-    validation = recipe.data.validation if isinstance(recipe.data.validation, tuple) else ()
-    return any(source.format in ("chat", "instruction") for source in (*recipe.data.train, *validation))
+    return bool(formats_of(recipe.data) & {"chat", "instruction", "image_text"})
 
 
 def choose(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> str:

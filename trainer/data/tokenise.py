@@ -1,164 +1,175 @@
-"""Tokenises the rows of all sources into stores, in chunks, and says of each row left out why."""
+"""From the rows of a list of sources to a store of their tokens, in several processes."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
-import numpy as np
-
-from trainer.config.data import Source
-from trainer.config.recipe import Recipe
+from trainer.config.data import Data, Source
+from trainer.data.chunk import Chunk, Making, Wanted
+from trainer.data.clean import Cleaner
 from trainer.data.encode import Encoded, Encoder
-from trainer.data.findings import Findings
-from trainer.data.formats import Example, examples
-from trainer.data.split import Store, count_targets
+from trainer.data.example import Example
+from trainer.data.findings import LOOKED_AT, Findings
+from trainer.data.fit import fit
+from trainer.data.formats import parse
+from trainer.data.images import check
+from trainer.data.left_out import LeftOut, Reason
+from trainer.data.processes import in_order
+from trainer.data.row import BadRow, Row
+from trainer.data.sources import notes, read
+from trainer.data.store import Writer
 from trainer.errors import Problem
 
 CHUNK_ROWS = 1000
-CHUNK_CHARACTERS = 4_000_000
-"""A chunk of rows is full at either; what the tokenizer returns takes about 100 bytes a token."""
+CHUNK_CHARACTERS = 256_000
+"""Rows are handed out together until there are so many of either; tokens take 100 bytes each until they are arrays."""
+
+Sources = Sequence[tuple[str, Source]]
 
 
-@dataclass
-class Kept:
-    """What was stored of one split, row by row."""
+@dataclass(frozen=True)
+class Stretch:
+    """Rows that stand together in a source."""
 
-    lengths: list[int]
-    targets: list[int]
-    digests: list[int] = field(default_factory=list)
-
-
-@dataclass
-class _Seen:
-    """Why rows of one split were left out."""
-
-    too_long: list[int] = field(default_factory=list)
-    """Tokens of dropped rows."""
-    cut_off: list[int] = field(default_factory=list)
-    """Where the learned tokens of rows begin that max_length cut them off from."""
-    unlearned: int = 0
-    """Rows without any learned token."""
+    source: int
+    """The number of the source in its list."""
+    first: int
+    """Rows of the source before them."""
+    rows: Sequence[Row | Problem]
 
 
 class Tokeniser:
-    """All rows of a recipe; counts over both splits."""
+    """Turns rows of some sources into arrays. It pickles, so that other processes can do it too."""
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, folder: Path) -> None:
-        self.data, self.seed = recipe.data, recipe.train.seed
-        self.encoder, self.folder = encoder, folder
-        self.findings = Findings()
-        self.cut = 0
-        """Rows that max_length shortened and that are kept."""
-        self.dropped = 0
-        """Rows left out."""
-        self._quarantine = (folder / "quarantine.jsonl").open("w", encoding="utf-8")
+    def __init__(self, data: Data, sources: Sources, encoder: Encoder | None, wanted: Wanted) -> None:
+        """Without an encoder, nothing is kept of rows but what is known of them besides their tokens."""
+        self.data, self.sources, self.encoder, self.wanted = data, sources, encoder, wanted
+        self.clean = Cleaner(data.clean)
 
-    def __enter__(self) -> "Tokeniser":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._quarantine.close()
-
-    def add(self, name: str, sources: Sequence[tuple[str, Source]]) -> Kept:
-        """The rows of one split, into the store `name`; what is wrong with rows is kept for `raise_if_wrong`."""
-        seen = _Seen()
-        with Store(self.folder, name) as store:
-            kept = Kept(store.lengths, store.targets)
-            for key, source in sources:
-                for chunk in _chunks(self._sound(key, source)):
-                    self._add_chunk(source, chunk, store, kept, seen)
-            store.finish()
-        if len(store) == 0 and not self.findings:
-            self.findings.add(name, _nothing_left(f"data.{name}", self.data.max_length, seen))
-        return kept
-
-    def raise_if_wrong(self) -> None:
-        """DataError with what is wrong with the rows of all splits."""
-        self.findings.raise_if_any()
-
-    def _sound(self, key: str, source: Source) -> Iterator[Example]:
-        """The rows that say something; the others go to the findings."""
-        for seen, example in enumerate(examples(key, source), start=1):
+    def __call__(self, stretch: Stretch) -> Chunk:
+        """What becomes of some rows."""
+        key, source = self.sources[stretch.source]
+        making = Making(stretch.source, len(stretch.rows), self.wanted)
+        sound: list[tuple[int, Example]] = []
+        for number, row in enumerate(stretch.rows, start=stretch.first):
+            example = parse(row, source, key) if isinstance(row, Row) else row
             if isinstance(example, Problem):
-                self.findings.add(source.path, example)
-            elif not self.findings:
-                yield example
-            if self.findings.enough(source.path, seen):
-                return
+                making.wrong.append((number, _of_row(example, row)))
+            elif isinstance(cleaned := self.clean(example), str):
+                making.left_out.append(LeftOut("cleaned away", example.source, example.line, cleaned))
+            elif (unseen := check(cleaned)) is not None:
+                making.wrong.append((number, unseen))
+            else:
+                sound.append((number, cleaned))
+        if self.encoder is None:
+            for _, example in sound:
+                making.keep(example, 0, [])
+        else:
+            encoded = self.encoder.encode([example for _, example in sound])
+            for (number, example), tokens in zip(sound, encoded, strict=True):
+                self._fit(making, number, example, source, tokens)
+        return making.made()
 
-    def _add_chunk(self, source: Source, chunk: list[Example], store: Store, kept: Kept, seen: _Seen) -> None:
-        for example, encoded in zip(chunk, self.encoder.encode(chunk), strict=True):
-            if isinstance(encoded, Problem):
-                self.findings.add(source.path, encoded)
-            elif (row := self._fit(example, encoded, seen)) is not None:
-                store.add(row.tokens, row.learned)
-                kept.digests.append(example.digest(self.seed))
-
-    def _fit(self, example: Example, row: Encoded, seen: _Seen) -> Encoded | None:
-        """The row within max_length; None where it is left out."""
-        room, length = self.data.max_length, len(row.tokens)
-        if count_targets(row.learned) == 0:
-            seen.unlearned += 1
-            self._leave_out(example, "holds nothing to learn")
-            return None
-        if length <= room:
-            return row
-        if self.data.too_long == "error":
-            message = f"has {length:,} tokens, more than data.max_length: {room}; raise it, or set data.too_long: cut"
-            self.findings.add(example.source, Problem(example.where, message))
-            return None
-        if self.data.too_long == "drop":
-            seen.too_long.append(length)
-            self._leave_out(example, f"has {length} tokens, more than data.max_length: {room}")
-            return None
-        if count_targets(row.learned[:room]) == 0:
-            begins = 1 + int(np.argmax(row.learned[1:]))
-            seen.cut_off.append(begins)
-            self._leave_out(
-                example, f"what is learned begins after {begins} tokens, and data.max_length: {room} cuts it off"
-            )
-            return None
-        self.cut += 1
-        return Encoded(row.tokens[:room], row.learned[:room])
-
-    def _leave_out(self, example: Example, why: str) -> None:
-        self.dropped += 1
-        line = {"source": example.source, "line": example.line, "why": why}
-        self._quarantine.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def _fit(self, making: Making, number: int, example: Example, source: Source, row: Encoded | Problem) -> None:
+        """One row within `data.max_length`."""
+        fitted = row if isinstance(row, Problem) else fit(self.data, source.format, row, example)
+        if isinstance(fitted, Problem):
+            making.wrong.append((number, _of_row(fitted, example)))
+        elif isinstance(fitted, LeftOut):
+            making.left_out.append(fitted)
+        elif isinstance(row, Encoded):
+            making.keep(example, len(row.tokens) + row.lost, fitted)
 
 
-def _chunks(rows: Iterable[Example]) -> Iterator[list[Example]]:
-    chunk: list[Example] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += sum(len(text) for text in row.texts())
-        if len(chunk) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+def tokenise(tokeniser: Tokeniser, findings: Findings, folder: Path, processes: int) -> None:
+    """The store of all rows of the sources; what is wrong goes to the findings.
+
+    Once those refuse the run, the first rows of each source are looked at, and the store is of no use.
+    """
+    reading = _Reading(tokeniser.sources, findings)
+    tokens: dict[Reason, tuple[int, int]] = {}
+    with Writer(folder, tokeniser.wanted) as store:
+        for chunk in in_order(tokeniser, reading.stretches(), processes):
+            if reading.tell(chunk) and not findings:
+                store.add(tokeniser.sources[chunk.source][0], chunk)
+                for row in chunk.left_out:
+                    least, most = tokens.get(row.reason, (row.tokens, row.tokens))
+                    tokens[row.reason] = min(least, row.tokens), max(most, row.tokens)
+        store.info.notes = notes()
+    if store.info.rows == 0 and not findings:
+        key = tokeniser.sources[0][0].rpartition(".")[0]
+        findings.add(key, _nothing_left(key, tokeniser.data.max_length, store.info.left_out, tokens))
 
 
-def _nothing_left(key: str, room: int, seen: _Seen) -> Problem:
-    """Why no row of a split is left."""
-    if seen.too_long:
-        lengths = f"{min(seen.too_long):,} to {max(seen.too_long):,}"
-        message = (
-            f"all rows are longer than {room} tokens ({lengths}) and left out; raise it, or set data.too_long: cut"
-        )
-        return Problem("data.max_length", f"{message} ({key})")
-    if seen.cut_off:
-        begins = f"{min(seen.cut_off):,} to {max(seen.cut_off):,}"
-        message = (
-            f"{room} tokens leave nothing to learn in any row of {key}: what is learned begins after {begins} tokens"
-        )
-        return Problem("data.max_length", f"{message}; raise it")
-    message = (
-        f"none of its {seen.unlearned:,} rows holds anything to learn; check the format, and that answers are not empty"
+class _Reading:
+    """Reads rows in stretches, and stops where no more of a source need be known."""
+
+    def __init__(self, sources: Sources, findings: Findings) -> None:
+        self.sources, self.findings = sources, findings
+        self._seen = [0] * len(sources)
+
+    def stretches(self) -> Iterator[Stretch]:
+        """The rows of all sources in order."""
+        for number, (_, source) in enumerate(self.sources):
+            first, rows, characters = 0, list[Row | Problem](), 0
+            for row in read(source):
+                rows.append(row)
+                characters += _characters(row.values) if isinstance(row, Row) else 0
+                if len(rows) == CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+                    yield Stretch(number, first, rows)
+                    first, rows, characters = first + len(rows), [], 0
+                    if self._is_enough(number):
+                        break
+            if rows:
+                yield Stretch(number, first, rows)
+
+    def tell(self, chunk: Chunk) -> bool:
+        """Adds what is wrong with rows to the findings; whether the chunk still matters."""
+        if self._is_enough(chunk.source):
+            return False
+        key, _ = self.sources[chunk.source]
+        for number, problem in chunk.wrong:
+            if not self.findings or number < LOOKED_AT:
+                self.findings.add(key, problem)
+        self._seen[chunk.source] += chunk.rows
+        return True
+
+    def _is_enough(self, source: int) -> bool:
+        return bool(self.findings) and self._seen[source] >= LOOKED_AT
+
+
+def _characters(value: Any) -> int:
+    """About how long the text in a value is."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_characters, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_characters, value))
+    return 8
+
+
+def _of_row(problem: Problem, row: Row | Example | Problem) -> Problem:
+    """A problem as one of this row alone, where it is."""
+    if isinstance(problem, BadRow) or isinstance(row, Problem):
+        return problem
+    return BadRow.at(row.source, row.line, problem.message)
+
+
+def _nothing_left(key: str, room: int, counts: Mapping[str, int], tokens: Mapping[Reason, tuple[int, int]]) -> Problem:
+    """Why no row of a list of sources is left."""
+    if "too long" in tokens:
+        least, most = tokens["too long"]
+        message = f"all rows are longer than {room} tokens ({least:,} to {most:,}) and left out; raise it, or set"
+        return Problem("data.max_length", f"{message} data.too_long: cut ({key})")
+    if "learned part cut off" in tokens:
+        least, most = tokens["learned part cut off"]
+        message = f"{room} tokens leave nothing to learn in any row of {key}: what is learned begins after"
+        return Problem("data.max_length", f"{message} {least:,} to {most:,} tokens; raise it")
+    if "cleaned away" in tokens:
+        return Problem("data.clean", f"leaves out all {counts['cleaned away']:,} rows of {key}; ask for less")
+    rows = counts.get("nothing learned", 0)
+    return Problem(
+        key, f"none of its {rows:,} rows holds anything to learn; check the format, and that answers are not empty"
     )
-    return Problem(key, message)

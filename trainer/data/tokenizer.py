@@ -15,7 +15,7 @@ from trainer.data import templates
 from trainer.data.findings import Findings
 from trainer.data.formats import Example, check_fields, examples
 from trainer.data.rank_zero import on_rank_zero
-from trainer.data.sources import train_sources
+from trainer.data.sources import name_of, train_sources
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
         show_progress=False,
     )
     check_fields(recipe.data)
-    findings = Findings()
+    findings = Findings(recipe.data.max_bad_rows)
     backend.train_from_iterator(_texts(recipe, findings), trainer)
     findings.raise_if_any()
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(
@@ -184,6 +184,6 @@ def _texts(recipe: Recipe, findings: Findings) -> Iterator[str]:
             if isinstance(example, Example):
                 yield from example.texts()
             else:
-                findings.add(source.path, example)
-            if findings.enough(source.path, seen):
+                findings.add(name_of(source), example)
+            if findings.enough(name_of(source), seen):
                 break

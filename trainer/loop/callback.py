@@ -26,7 +26,7 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class EvaluationMetrics:
-    """Metrics of the validation rows at one step."""
+    """Metrics of the validation or test rows at one step."""
 
     step: int
     epoch: float
@@ -34,7 +34,7 @@ class EvaluationMetrics:
     tokens: int
     targets: int
     seconds: float
-    """Seconds that the validation took."""
+    """Seconds that it took."""
 
 
 class Callback:
@@ -51,6 +51,9 @@ class Callback:
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
         """After each validation."""
+
+    def tested(self, state: State, metrics: EvaluationMetrics) -> None:
+        """After the final model was measured on the test rows."""
 
     def saved(self, state: State, path: str) -> None:
         """After a checkpoint was written."""

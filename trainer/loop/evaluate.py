@@ -1,4 +1,4 @@
-"""Validation: the same terms as in training, without gradients, exact over ranks."""
+"""Validation and test: the same terms as in training, without gradients, exact over ranks."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ from trainer.loop.state import State
 
 
 def evaluate(engine: Engine, task: Any, windows: Windows, state: State) -> EvaluationMetrics:
-    """One pass over the validation rows; each term is divided by its count over all ranks and all rows."""
+    """One pass over the rows of a split; each term is divided by its count over all ranks and all rows."""
     began = time.monotonic()
     sums = dict.fromkeys(task.WEIGHTS, 0.0)
     counted = dict.fromkeys(task.WEIGHTS, 0.0)

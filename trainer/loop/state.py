@@ -13,6 +13,8 @@ class State:
     """Optimizer steps of the whole run."""
     epoch: float = 0.0
     """Passes over the training rows done."""
+    position: dict[str, int] | None = None
+    """Where a stream goes on; None where the step alone says which rows are next."""
     tokens: int = 0
     """Tokens trained on, padding left out, over all ranks."""
     best_step: int | None = None

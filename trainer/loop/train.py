@@ -10,7 +10,7 @@ import torch
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
-from trainer.data.batches import Window, Windows
+from trainer.data.batches import Steps, Window
 from trainer.engine.engine import Engine
 from trainer.errors import RunError
 from trainer.loop.callback import Callback
@@ -26,7 +26,7 @@ def train(
     state: State,
     engine: Engine,
     task: Any,
-    windows: Windows,
+    windows: Steps,
     callbacks: Sequence[Callback],
     stop: StopRequest,
 ) -> Throughput:
@@ -40,8 +40,8 @@ def train(
         callback.start(state)
     meter.since = time.monotonic()
     while state.step < state.steps and not state.stopping:
-        window = windows.window(state.step)
         began = time.monotonic()
+        window = windows.window(state.step)
         own = float(sum(batch.tokens for batch in window.batches))
         counts = ranks.all_reduce({**task.counts(window.batches), " tokens": own, " stop": float(stop.requested)})
         state.stopping = counts.pop(" stop") > 0
@@ -51,7 +51,7 @@ def train(
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
         grad_norm = engine.step(lr)
         state.step += 1
-        state.epoch = state.step / windows.per_epoch
+        state.epoch, state.position = window.epoch, window.position
         state.tokens += int(tokens)
         meter.add(loss, tokens, sum(counts.values()), time.monotonic() - began)
         if state.step % recipe.log.every == 0 or state.step == state.steps or state.stopping:

@@ -7,7 +7,7 @@ from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
 from trainer.plan import adapter_parameters
-from trainer.plan.batch import BatchPlan, count_steps, plan_batch, the_global_batch_divides
+from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
 from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
 from trainer.plan.manifest import Manifest
 from trainer.plan.memory import StateMemory, state_memory
@@ -19,9 +19,10 @@ class Plan:
     """What a run will do; frozen once the rows are counted."""
 
     batch: BatchPlan
-    steps: int
-    """Optimizer steps of the whole run."""
-    steps_per_epoch: int
+    steps: int | None
+    """Optimizer steps of the whole run; None where tokens fill them and are not counted yet."""
+    steps_per_epoch: int | None
+    """Those of the first pass; None for a stream too."""
     manifest: Manifest
     engine: str
     zero: int
@@ -38,17 +39,17 @@ class Plan:
     def describe(self) -> str:
         """The plan in a few lines, as it is shown before the first step."""
         manifest = self.manifest
-        rows = f"{manifest.train_rows:,} training rows, {manifest.validation_rows:,} for validation"
+        train = "a stream of" if manifest.train_rows is None else f"{manifest.train_rows:,}"
+        rows = f"{train} training rows, {manifest.validation_rows:,} for validation"
         if manifest.train_tokens is not None and manifest.train_targets is not None:
             share = manifest.train_targets / max(1, manifest.train_tokens)
             rows += f"; {manifest.train_tokens:,} tokens, {share:.0%} of them learned"
-        if manifest.cut or manifest.dropped:
-            rows += f"; {manifest.cut:,} cut, {manifest.dropped:,} left out"
+        rows += manifest.losses()
         processes = f"{self.batch.ranks} process{'es' if self.batch.ranks > 1 else ''}"
         engine = f"DeepSpeed ZeRO-{self.zero}" if self.engine == "deepspeed" else "torch"
         lines = [
             f"Data: {rows}",
-            f"Batch: {self.batch.sentence()}; {self.steps:,} steps ({self.steps_per_epoch:,} an epoch)",
+            f"Batch: {self.batch.sentence()}; {self._steps_in_words()}",
             f"Engine: {engine}, {processes}, {self.precision} products",
         ]
         if self.parameters is not None:
@@ -63,6 +64,12 @@ class Plan:
             lines.append(f"Memory a device: {shown} = {_bytes(self.memory.total)}, activations besides")
         lines += [f"Chosen: {choice}" for choice in self.choices if choice.reason != NAMED]
         return "\n".join(lines)
+
+    def _steps_in_words(self) -> str:
+        if self.steps is None:
+            return "as many steps as the tokens fill"
+        epoch = "" if self.steps_per_epoch is None else f" ({self.steps_per_epoch:,} an epoch)"
+        return f"{self.steps:,} steps{epoch}"
 
     def to_json(self) -> dict[str, Any]:
         """The contract's plan.json; what is unknown is null."""
@@ -130,8 +137,8 @@ def make(
     memory = state(engine, zero) if parameters is not None else None
     return Plan(
         batch=plan_batch(recipe, manifest, count),
-        steps=count_steps(recipe, manifest.train_rows),
-        steps_per_epoch=-(-manifest.train_rows // recipe.batch.global_),
+        steps=count_steps(recipe, manifest),
+        steps_per_epoch=steps_per_epoch(recipe, manifest),
         manifest=manifest,
         engine=engine,
         zero=zero,

@@ -19,6 +19,8 @@ def closing(folder: Path) -> str:
         lines.append(
             f"Validation loss: {first:.4f} before, {best['loss']:.4f} at step {best['step']} ({ratio:.2f} of the start)"
         )
+    if (test := summary["test"]) is not None:
+        lines.append(f"Test loss: {test['loss']:.4f} of the final model, over {test['targets']:,} learned tokens")
     if (rate := summary["tokens_per_second"]) is not None:
         lines.append(f"Speed: {rate:,.0f} tokens/s; {summary['steps']} steps in {summary['wall_seconds']:.0f} s")
     if (folder / "tensorboard").is_dir():

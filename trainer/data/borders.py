@@ -1,0 +1,112 @@
+"""Tokens of texts, and how many of them stand before given characters."""
+
+import json
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
+from typing import TYPE_CHECKING
+from unicodedata import is_normalized
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+Tokens = np.ndarray[tuple[int], np.dtype[np.int32]]
+Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+_NOT_BYTES = 1 << 40
+"""The length of a token of which it is not known how many bytes it stands for."""
+
+
+class Bordered:
+    """A tokenizer that says of each border in a text how many tokens have their last character before it.
+
+    Where the tokens of a byte-level BPE are the bytes of the text, no more and no less, their lengths say it at once.
+    Else it is asked for the place of each border, which takes it longer.
+    """
+
+    def __init__(self, backend: "Tokenizer") -> None:
+        self._backend = backend
+        self._bytes = _bytes_of_tokens(backend)
+        self._composes = backend.normalizer is not None
+
+    def encode(self, texts: Sequence[str], borders: Sequence[Sequence[int]]) -> list[tuple[Tokens, Counts]]:
+        """The tokens of each text [S], without those that the tokenizer adds, and a count for each of its borders.
+
+        Borders are characters in rising order; the tokens are those of the whole text.
+        """
+        found = [None] * len(texts) if self._bytes is None else self._by_bytes(self._bytes, texts, borders)
+        others = [number for number, row in enumerate(found) if row is None]
+        encodings = self._backend.encode_batch([texts[number] for number in others], add_special_tokens=False)
+        placed = (
+            _placed(encoding, texts[number], borders[number])
+            for number, encoding in zip(others, encodings, strict=True)
+        )
+        return [next(placed) if row is None else row for row in found]
+
+    def _by_bytes(
+        self, bytes_of: Counts, texts: Sequence[str], borders: Sequence[Sequence[int]]
+    ) -> list[tuple[Tokens, Counts] | None]:
+        """None where the tokens of a text are not its bytes."""
+        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
+        ends = np.cumsum(bytes_of[tokens])
+        rows: list[tuple[Tokens, Counts] | None] = []
+        first = before = 0
+        for row, text, places in zip(ids, texts, borders, strict=True):
+            last = first + len(row)
+            after = int(ends[last - 1]) if row else before
+            *starts, size = _sizes(text, places)
+            if after - before == size and self._keeps(text):
+                counts = np.searchsorted(ends[first:last], np.array(starts, dtype=np.int64) + before, side="right")
+                rows.append((tokens[first:last], counts))
+            else:
+                rows.append(None)
+            first, before = last, after
+        return rows
+
+    def _keeps(self, text: str) -> bool:
+        """Whether the tokenizer's normal form of a text is the text."""
+        return not self._composes or text.isascii() or is_normalized("NFC", text)
+
+
+def _sizes(text: str, places: Sequence[int]) -> list[int]:
+    """How many bytes stand before each place, and in all."""
+    if text.isascii():
+        return [*places, len(text)]
+    stretches = (text[start:end] for start, end in pairwise((0, *places, len(text))))
+    return list(accumulate(len(stretch.encode()) for stretch in stretches))
+
+
+def _placed(encoding: "Encoding", text: str, places: Sequence[int]) -> tuple[Tokens, Counts]:
+    """The same from the places of tokens; a character in no token, such as white space, counts with the next one."""
+    counts = []
+    for place in places:
+        token = None
+        while token is None and place < len(text):
+            token = encoding.char_to_token(place)
+            place += 1
+        counts.append(len(encoding) if token is None else token)
+    return np.array(encoding.ids, dtype=np.int32), np.array(counts, dtype=np.int64)
+
+
+def _bytes_of_tokens(backend: "Tokenizer") -> Counts | None:
+    """How many bytes of a text each token stands for [V]; None where that is not constant."""
+    from tokenizers import decoders, models
+
+    if not (isinstance(backend.model, models.BPE) and isinstance(backend.decoder, decoders.ByteLevel)):
+        return None
+    normalizer = json.loads(backend.normalizer.__getstate__()) if backend.normalizer else {"type": "None"}
+    steps = normalizer.get("normalizers", [normalizer])
+    if {step["type"] for step in steps} - {"NFC", "None"}:
+        return None
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    bytes_of = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
+    # A byte is one character there.
+    bytes_of[np.fromiter(vocabulary.values(), dtype=np.int64)] = np.fromiter(map(len, vocabulary), dtype=np.int64)
+    if backend.model.unk_token in vocabulary:
+        bytes_of[vocabulary[backend.model.unk_token]] = _NOT_BYTES
+    for number, token in backend.get_added_tokens_decoder().items():
+        bytes_of[number] = len(token.content.encode())
+    # Some put a space before a text.
+    return bytes_of if bytes_of[backend.encode("a", add_special_tokens=False).ids].sum() == 1 else None

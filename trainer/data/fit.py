@@ -1,0 +1,36 @@
+"""What of a tokenised row the model sees, by `data.max_length` and `data.too_long`."""
+
+import numpy as np
+
+from trainer.config.data import Data, Format
+from trainer.data.encode import Encoded
+from trainer.data.example import Example
+from trainer.data.left_out import LeftOut
+from trainer.data.row import BadRow
+from trainer.data.split import count_targets
+
+
+def fit(data: Data, format: Format, row: Encoded, example: Example) -> list[Encoded] | BadRow | LeftOut:
+    """The examples of a row, several where it is split; else what is wrong with it, or why it is left out."""
+    room, length, source, line = data.max_length, len(row.tokens), example.source, example.line
+    # Words are shown; a language model learns nothing from them.
+    learns = row.words is None
+    if learns and count_targets(row.learned) == 0:
+        return LeftOut("nothing learned", source, line, "holds nothing to learn")
+    if length <= room:
+        return [row]
+    longer = f"tokens, more than data.max_length: {room}"
+    if data.too_long == "error":
+        message = f"has {length:,} {longer}; raise it, or set data.too_long: cut"
+        return BadRow.at(source, line, message)
+    if data.too_long == "drop":
+        return LeftOut("too long", source, line, f"has {length} {longer}", length)
+    if data.too_long == "split" and format == "text":
+        # What is left at the end may be a single token, which nothing predicts.
+        parts = [Encoded(row.tokens[at : at + room], row.learned[at : at + room]) for at in range(0, length, room)]
+        return [part for part in parts if count_targets(part.learned)]
+    if learns and count_targets(row.learned[:room]) == 0:
+        begins = 1 + int(np.argmax(row.learned[1:]))
+        why = f"what is learned begins after {begins} tokens, and data.max_length: {room} cuts it off"
+        return LeftOut("learned part cut off", source, line, why, begins)
+    return [row.cut(room)]

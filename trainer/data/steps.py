@@ -1,0 +1,61 @@
+"""The optimizer steps of a run on this rank, from its recipe and its rows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer import ranks
+from trainer.config.recipe import Recipe
+from trainer.data.batches import Ahead, Steps, Streamed, Windows
+from trainer.data.encode import Encoder
+from trainer.data.packing import Layout
+from trainer.data.preparation import CHOSEN, SHOWN
+from trainer.data.split import Split
+from trainer.data.stream import Position, Stream
+from trainer.plan.batch import row_tokens
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+def training(
+    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split | None, folder: Path, position: Any
+) -> Steps:
+    """The steps over the training rows; without a split they are a stream, from a position on that a window told."""
+    shape = layout(recipe, tokenizer)
+    if split is None:
+        start = Position() if position is None else Position(**position)
+        stream = None
+        if ranks.is_main():
+            told = _lines(folder / "data" / CHOSEN / SHOWN[0])
+            stream = Stream(recipe, Encoder(recipe, tokenizer), folder / SHOWN[0], start, told=told)
+        return Streamed(stream, shape, rank=ranks.rank(), ranks=ranks.world_size())
+    seed = recipe.train.seed if recipe.data.shuffle else None
+    weights = [source.weight for source in recipe.data.train]
+    windows = Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed, weights=weights)
+    return Ahead(windows)
+
+
+def validation(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split) -> Windows:
+    """The rows of a split once, in their order."""
+    shape = layout(recipe, tokenizer)
+    return Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
+
+
+def _lines(path: Path) -> int:
+    """Rows that the preparation left out."""
+    if not path.is_file():
+        return 0
+    with path.open(encoding="utf-8") as file:
+        return sum(1 for _ in file)
+
+
+def layout(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> Layout:
+    """How the examples of a step become micro-batches."""
+    return Layout(
+        global_=recipe.batch.global_,
+        global_tokens=recipe.batch.global_tokens,
+        micro=recipe.batch.micro,
+        packing=recipe.data.packing,
+        micro_tokens=row_tokens(recipe),
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+    )

@@ -1,0 +1,193 @@
+"""Tokenised rows in a folder: arrays that grow on disk while they are written, and are memory-mapped when read.
+
+N rows became M examples of T tokens; more than N only where `data.too_long: split` made several of one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from trainer.data.chunk import KINDS, Chunk, Wanted
+from trainer.data.facts import Column, Facts, Numbers
+from trainer.data.left_out import LeftOut
+from trainer.data.row import BadRow
+from trainer.data.split import Split
+
+_OF_EXAMPLES = ("tokens", "learned", "types", "starts", "lengths", "targets", "source")
+_OF_FACTS = ("file", "line", "length", "digest", "prompt")
+
+_INFO, _LEFT_OUT, _TEXTS = "info.json", "left_out.jsonl", "texts.jsonl"
+
+
+@dataclass
+class Info:
+    """What is told of a store as a whole."""
+
+    arrays: list[str]
+    """Their names."""
+    files: list[str] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    """The distinct values of each column."""
+    read: dict[str, int] = field(default_factory=dict)
+    """Rows that were read, by the key of their source."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows left out, by reason."""
+    notes: list[str] = field(default_factory=list)
+    """What there is to say of the files."""
+    cut: int = 0
+    divided: int = 0
+    rows: int = 0
+    examples: int = 0
+    tokens: int = 0
+
+
+class Writer:
+    """Writes the chunks of a store end to end, with one in memory; a store is whole once it is closed."""
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        arrays = ["starts", *wanted.arrays]
+        self.folder, self.info = folder, Info(arrays, columns={name: [] for name in wanted.columns})
+        self._codes: dict[str, dict[str, int]] = {name: {} for name in wanted.columns}
+        self._files: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._opened = ExitStack()
+        self._left_out, self._texts = (
+            self._opened.enter_context((folder / name).open("w", encoding="utf-8")) for name in (_LEFT_OUT, _TEXTS)
+        )
+        self._arrays = {name: self._growing(name, KINDS.get(name, np.int64)) for name in arrays}
+        self._columns = {
+            name: self._growing(f"column.{number}", np.int32) for number, name in enumerate(wanted.columns)
+        }
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+        if error is None:
+            self.info.files, self.info.left_out = list(self._files), dict(self._counts)
+            (self.folder / _INFO).write_text(json.dumps(asdict(self.info)), encoding="utf-8")
+
+    def add(self, key: str, chunk: Chunk) -> None:
+        """The rows of one more chunk, from the source of this key."""
+        info, arrays = self.info, dict(chunk.arrays)
+        numbers = [self._files.setdefault(name, len(self._files)) for name in chunk.files]
+        arrays["file"] = np.array(numbers, dtype=np.int32)[arrays["file"]]
+        lengths = arrays["lengths"]
+        arrays["starts"] = info.tokens + np.cumsum(lengths, dtype=np.int64) - lengths
+        for name, array in self._arrays.items():
+            array.append(arrays[name])
+        for name, column in self._columns.items():
+            column.append(np.array([self._code(name, value) for value in chunk.columns[name]], dtype=np.int32))
+        self._texts.writelines(json.dumps(text) + "\n" for text in chunk.texts)
+        wrong = [problem for _, problem in chunk.wrong if isinstance(problem, BadRow)]
+        assert len(wrong) == len(chunk.wrong), "any other problem refuses the run"
+        for row in (*(LeftOut("wrong", row.source, row.line, row.message) for row in wrong), *chunk.left_out):
+            self._left_out.write(json.dumps(asdict(row)) + "\n")
+            self._counts[row.reason] += 1
+        info.read[key] = info.read.get(key, 0) + chunk.rows
+        info.cut += chunk.cut
+        info.divided += chunk.divided
+        info.rows += len(arrays["line"])
+        info.examples += len(lengths)
+        info.tokens += int(lengths.sum())
+
+    def _growing(self, name: str, kind: type) -> "_Growing":
+        return self._opened.enter_context(closing(_Growing(self.folder / f"{name}.npy", kind)))
+
+    def _code(self, name: str, value: Any) -> int:
+        """The number of a value among the distinct ones."""
+        codes, values = self._codes[name], self.info.columns[name]
+        code = codes.setdefault(json.dumps(value, sort_keys=True), len(values))
+        if code == len(values):
+            values.append(value)
+        return code
+
+
+class Store:
+    """The rows of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.info = Info(**json.loads((folder / _INFO).read_text(encoding="utf-8")))
+
+    def facts(self) -> Facts:
+        """What is known of the rows besides their tokens."""
+        return Facts(
+            source=self._array("row_source"),
+            **{name: self._array(name) for name in _OF_FACTS},
+            files=tuple(self.info.files),
+            columns={
+                name: Column(self._array(f"column.{number}"), tuple(values))
+                for number, (name, values) in enumerate(self.info.columns.items())
+            },
+            signatures=self._array("signatures") if "signatures" in self.info.arrays else None,
+        )
+
+    def examples_of(self, rows: Numbers) -> Numbers:
+        """The numbers of the examples that rows became, in their order, int64."""
+        if not self.info.divided:
+            return rows
+        counts = self._array("examples")
+        ends = np.cumsum(counts, dtype=np.int64)
+        mine = counts[rows]
+        within = np.arange(int(mine.sum())) - np.repeat(np.cumsum(mine) - mine, mine)
+        numbers: Numbers = np.repeat(ends[rows] - mine, mine) + within
+        return numbers
+
+    def row_of(self, rows: Numbers) -> Numbers:
+        """The place in `rows` of each of their examples [M]."""
+        return np.repeat(np.arange(len(rows)), self._array("examples")[rows])
+
+    def split(self, rows: Numbers) -> Split:
+        """The examples of some rows, in their order; `rows` holds none twice."""
+        arrays = {name: self._array(name) for name in _OF_EXAMPLES if name in self.info.arrays}
+        return Split(arrays, None if len(rows) == self.info.rows else self.examples_of(rows))
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """The rows left out."""
+        with (self.folder / _LEFT_OUT).open(encoding="utf-8") as file:
+            yield from (LeftOut(**json.loads(line)) for line in file)
+
+    def texts(self) -> list[str]:
+        """What labels are given to, of each row [N]."""
+        with (self.folder / _TEXTS).open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def _array(self, name: str) -> Any:
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+
+class _Growing:
+    """One .npy file whose first dimension grows; its header is written again at the end."""
+
+    def __init__(self, path: Path, kind: type) -> None:
+        self._file = path.open("w+b")
+        self._kind = np.dtype(kind)
+        self._length, self._tail = 0, tuple[int, ...]()
+        self._header()
+
+    def append(self, values: np.ndarray[Any, Any]) -> None:
+        self._file.write(np.ascontiguousarray(values, dtype=self._kind).data)
+        self._length += len(values)
+        self._tail = values.shape[1:]
+
+    def close(self) -> None:
+        # numpy leaves room in the header for the first dimension to grow.
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+    def _header(self) -> None:
+        description = np.lib.format.dtype_to_descr(self._kind)
+        header = {"descr": description, "fortran_order": False, "shape": (self._length, *self._tail)}
+        np.lib.format.write_array_header_1_0(self._file, header)

@@ -1,0 +1,23 @@
+"""Texts that are split into words already, and the tags of the words."""
+
+from trainer.data.example import Example
+from trainer.data.fields import Fields, Wrong, kind_of, scalar_of
+
+
+def words(fields: Fields) -> Example:
+    """`words`, and `tags` where the row has them, one for each word."""
+    row = fields.row
+    found = _list(fields, "words")
+    if not found:
+        raise Wrong(f"{fields.column('words')} is an empty list; it needs at least one word")
+    tags = _list(fields, "tags") if fields.has("tags") else ()
+    if tags and len(tags) != len(found):
+        raise Wrong(f"{fields.column('tags')} holds {len(tags)} tags for {len(found)} words; each word needs one")
+    return Example(row.source, row.line, words=found, tags=tags, columns=row.values)
+
+
+def _list(fields: Fields, name: str) -> tuple[str, ...]:
+    column, values = fields.column(name), fields.value(name)
+    if not isinstance(values, list):
+        raise Wrong(f"{column} is {kind_of(values)}, not a list of {name}")
+    return tuple(scalar_of(f"{column}.{index}", value) for index, value in enumerate(values))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -86,11 +88,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
         task = TASKS[recipe.task.kind]
-        compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
-        module = task.CausalLM(model, compute, whole=engine.shards.whole)
-        if recipe.train.compile and (lacking := compile_layers(model)):
-            say(f"train.compile: {lacking}; the layers run as they are.")
-        engine.prepare(module, recipe.optimizer)
+        module = _module(recipe, plan, model, engine, say)
         state = _state(plan, newest, engine, say)
         _compare_forward(module, windows.window(state.step), engine, say)
 
@@ -143,6 +141,16 @@ def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -
     if ranks.is_main():
         write_json(folder / "ds_config.json", settings)
     return settings
+
+
+def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, say: Say) -> nn.Module:
+    """Body, head and loss as one module, which the engine has taken."""
+    compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
+    module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
+    if recipe.train.compile and (lacking := compile_layers(model)):
+        say(f"train.compile: {lacking}; the layers run as they are.")
+    engine.prepare(module, recipe.optimizer)
+    return module
 
 
 def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:

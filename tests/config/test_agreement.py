@@ -51,6 +51,40 @@ def test_what_leaves_a_step_as_it_is_may_change_and_is_told(changed: dict[str, A
     assert (problems, allowed) == ([], [sentence])
 
 
+NAMED = [{"path": "a.jsonl", "format": "text"}]
+OTHER = [{"path": "b.jsonl", "format": "text"}]
+DROP = {"leakage": "drop"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "key"),
+    [
+        ({"test": None}, {"test": NAMED}, "data.test"),
+        ({"test": NAMED}, {"test": None}, "data.test"),
+        ({"test": NAMED}, {"test": OTHER}, "data.test.0.path"),
+    ],
+)
+def test_test_rows_of_their_own_may_change(before: dict[str, Any], now: dict[str, Any], key: str) -> None:
+    problems, [allowed] = differences(a_recipe.recipe(data=before), a_recipe.recipe(data=now))
+
+    assert problems == [] and allowed.startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "key"),
+    [
+        ({"test": None}, {"test": {}}, "data.test"),
+        ({"test": {}}, {"test": NAMED}, "data.test"),
+        ({"test": {}}, {"test": {"fraction": 0.2}}, "data.test.fraction"),
+        ({"test": NAMED, "clean": DROP}, {"test": OTHER, "clean": DROP}, "data.test.0.path"),
+    ],
+)
+def test_test_rows_that_would_train_otherwise_must_agree(before: dict[str, Any], now: dict[str, Any], key: str) -> None:
+    problems, _ = differences(a_recipe.recipe(data=before), a_recipe.recipe(data=now))
+
+    assert [problem.where for problem in problems] == [key]
+
+
 def test_a_moved_run_folder_is_no_change() -> None:
     assert differences(a_recipe.recipe(), a_recipe.recipe(output="elsewhere")) == ([], [])
 

@@ -152,9 +152,31 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     "a_language_model_learns_text": [
         (
             {"data": {"train": [{"path": "a.jsonl", "format": "text"}, {"path": "b.jsonl", "format": format}]}},
-            f"data.train.1.format: {format} rows cannot be trained on with task.kind: causal_lm; take them out, or look",
+            f"data.train.1.format: {format} rows cannot be trained on with task.kind: causal_lm; take them out",
         )
         for format in ("words", "image_text")
+    ],
+    "test_names_a_source": [({"data": {"test": []}}, "data.test: is an empty list; name a source, or write null")],
+    "only_text_is_split": [
+        (
+            {"data": {"too_long": "split", **named}},
+            f"data.too_long: split is for text, and {key}.format is chat; set it to cut or drop",
+        )
+        for key, named in (
+            ("data.train.0", {"train": [{"path": "a.jsonl", "format": "chat"}]}),
+            ("data.validation.1", {"validation": [{"path": "a", "format": "text"}, {"path": "b", "format": "chat"}]}),
+            ("data.test.0", {"test": [{"path": "a.jsonl", "format": "chat"}]}),
+        )
+    ],
+    "labelled_rows_have_no_weight": [
+        (
+            {
+                "data": {
+                    "pseudo_label": {"run": "a", "rows": [{"path": "b.jsonl", "format": "completion", "weight": 2.5}]}
+                }
+            },
+            "data.pseudo_label.rows.0.weight: 2.5: an epoch sees labelled rows once; leave it out",
+        )
     ],
     "pseudo_labels_are_answers": [
         (

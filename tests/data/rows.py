@@ -23,7 +23,7 @@ def recipe(*paths: Path, format: str = "completion", seed: int = 0, **data: Any)
     return Recipe.model_validate(
         {
             "model": {"config": {"model_type": "llama"}, "tokenizer": {"vocab_size": 400}},
-            "data": {"train": train, **data},
+            "data": {"train": train, "cache": False, **data},
             "train": {"seed": seed},
         }
     )

@@ -114,7 +114,8 @@ def test_the_plan_is_said_in_a_few_lines() -> None:
     shown = _plan(TOKENISED, launch={"processes": 2}, engine={"zero": 2}).describe().splitlines()
 
     assert shown[:5] == [
-        "Data: 1,000 training rows, 50 for validation; 100,000 tokens, 25% of them learned; 7 cut, 2 left out (too long)",
+        "Data: 1,000 training rows, 50 for validation; 100,000 tokens, 25% of them learned; "
+        "7 cut, 2 left out (too long)",
         "Batch: 64 examples a step, laid end to end in about 1 row of at most 8,192 tokens on each of 2 devices; "
         "48 steps (16 an epoch)",
         "Engine: DeepSpeed ZeRO-2, 2 processes, bfloat16 products",

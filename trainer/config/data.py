@@ -116,8 +116,8 @@ class Clean(Section):
     duplicates: Literal["keep", "exact", "near"] = "keep"
     """Keep one of the rows that say the same, or nearly the same."""
     similarity: float = Field(0.8, gt=0.0, le=1.0)
-    """Jaccard similarity of five-character shingles from which rows are nearly the same; system prompts and tools, which
-    rows share, are left aside."""
+    """Jaccard similarity of five-character shingles from which rows are nearly the same; system prompts and tools,
+    which rows share, are left aside."""
     leakage: Literal["report", "drop", "error"] = "report"
     """Training rows that also stand in validation, in test or in a benchmark: told, left out, or refused."""
     benchmarks: tuple[Source, ...] = ()

@@ -60,17 +60,16 @@ class Writer:
         from trainer.data.rendering import FAILURES
         from trainer.data.turns import Unclear
 
-        tooled = bool(tools) or self.images or any("tool_calls" in message for message in messages)
-        plain = (
-            "" if tooled or PLAIN in self.template else "; data.template: plain writes any conversation without tools"
-        )
         try:
             return self._write(messages, tools)
         except Unclear as unclear:
             last = "; data.learn: last_assistant learns the last turn alone" if unclear.later else ""
-            return f"the chat template {unclear}{last}{plain}"
+            wrong = f"the chat template {unclear}{last}"
         except FAILURES as error:
-            return f"the chat template cannot write this conversation: {str(error) or type(error).__name__}{plain}"
+            wrong = f"the chat template cannot write this conversation: {str(error) or type(error).__name__}"
+        tooled = bool(tools) or self.images or any("tool_calls" in message for message in messages)
+        can = "" if tooled or PLAIN in self.template else "; data.template: plain writes any conversation without tools"
+        return wrong + can
 
     def _write(self, messages: "Conversation", tools: "Tools") -> Written:
         turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]

@@ -183,9 +183,9 @@ class _Growing:
 
     def close(self) -> None:
         # numpy leaves room in the header for the first dimension to grow.
-        self._file.seek(0)
-        self._header()
-        self._file.close()
+        with self._file:
+            self._file.seek(0)
+            self._header()
 
     def _header(self) -> None:
         description = np.lib.format.dtype_to_descr(self._kind)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 from trainer.data.example import THOUGHT
@@ -41,24 +42,27 @@ class _Outline:
 
     def spans(self, messages: Conversation, whole: str) -> Spans | None:
         """The turns in a rendered conversation; None where its text is not of this outline."""
-        position = len(self.around[0])
-        if not whole.startswith(self.around[0]):
-            return None
-        starts = [0]
-        for number, following in zip(self.order, self.around[1:], strict=True):
-            content = _said(messages[number])
-            end = position + len(content)
-            if not (whole.startswith(content, position) and whole.startswith(following, end)):
-                # Many templates trim what they write.
-                content = content.strip()
-                end = position + len(content)
-                if not (whole.startswith(content, position) and whole.startswith(following, end)):
-                    return None
-            starts.append(end)
-            position = end + len(following)
-        if position != len(whole):
-            return None
+        contents = [_said(messages[number]) for number in self.order]
+        written = self._around(contents)
+        if "".join(written) != whole:
+            written = self._around(self._trimmed(contents, whole))
+            if "".join(written) != whole:
+                return None
+        starts = [0, *accumulate(map(len, written))][::2]
         return [(starts[first] + start, starts[last] + end) for (first, start), (last, end) in self.turns]
+
+    def _around(self, contents: Sequence[str]) -> list[str]:
+        """The contents, and what stands around them, in turn."""
+        return [*chain.from_iterable(zip(self.around, contents, strict=False)), self.around[-1]]
+
+    def _trimmed(self, contents: Sequence[str], whole: str) -> list[str]:
+        """The contents, without the white space around those that the template trims."""
+        trimmed, position = [], len(self.around[0])
+        for content, following in zip(contents, self.around[1:], strict=True):
+            kept = whole.startswith(content, position) and whole.startswith(following, position + len(content))
+            trimmed.append(content if kept else content.strip())
+            position += len(trimmed[-1]) + len(following)
+        return trimmed
 
 
 class Turns:

@@ -174,6 +174,19 @@ def test_each_epoch_has_its_own_order_and_the_seed_alone_decides_it() -> None:
     assert orders(None) == [list(range(40))] * 3
 
 
+def test_epochs_see_rows_as_often_as_the_weight_of_their_source_says() -> None:
+    split = _split([3] * 10)
+    windows = Windows(split, _layout(), rank=0, ranks=1, seed=0, weights=[1.5])
+
+    epochs = [[windows.window(step) for step in steps] for steps in (range(4), range(4, 8))]
+
+    seen = [_examples(batch) for made in epochs for window in made for batch in window.batches]
+    assert sorted(example for examples in seen for example in examples) == sorted(
+        3 * [_expected(split, row) for row in range(10)]
+    )
+    assert [made[-1].epoch for made in epochs] == [1.0, 2.0]
+
+
 def test_a_step_is_the_same_whether_or_not_the_ones_before_were_read() -> None:
     split = _split([1] * 10)
     (read,), (fresh,) = _windows(split, _layout(), 1, seed=5), _windows(split, _layout(), 1, seed=5)

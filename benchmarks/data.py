@@ -113,7 +113,8 @@ tokenizer = AutoTokenizer.from_pretrained(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with tempfile.TemporaryDirectory() as folder:
     corpus.prepare(recipe, tokenizer, Path(folder))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(own - before, workers)
 """
 
 

@@ -16,7 +16,9 @@ def file(tmp_path: Path) -> Path:
     return rows.write(tmp_path / "a.jsonl", rows.completions(40))
 
 
-@pytest.mark.parametrize("data", [{}, {"validation": None}, {"test": {"fraction": 0.3}}, {"validation": {"fraction": 0.9}}])
+@pytest.mark.parametrize(
+    "data", [{}, {"validation": None}, {"test": {"fraction": 0.3}}, {"validation": {"fraction": 0.9}}]
+)
 def test_counting_agrees_with_preparing(file: Path, tmp_path: Path, data: dict[str, object]) -> None:
     recipe = rows.recipe(file, **data)
     counted, prepared = count(recipe), rows.prepare(recipe, tmp_path).manifest

@@ -52,8 +52,8 @@ class Source(Section):
     a hub name, or `builtin:stdlib`: the documented functions of Python's standard library."""
     format: Format
     """completion {prompt, completion}; instruction {instruction, input, output}; chat {messages}; text {text};
-    pair {texts, label}; table {table, question, answer}; triples {triples, question, answer}; words {words, tags};
-    image_text {messages, images}."""
+    pair {texts (or text_a, text_b), label}; table {table, question, answer}; triples {triples, question, answer};
+    words {words, tags}; image_text {messages, images}."""
     fields: dict[str, str] = Field(default_factory=dict)
     """The file's own names: format field -> column, such as {instruction: question, output: answer}."""
     weight: float = Field(1.0, gt=0.0)
@@ -173,6 +173,7 @@ class Data(Section):
     cache: bool = True
     """Keep tokens for other runs over the same rows, in ~/.cache/shardtune; false: in the run folder alone."""
     streaming: bool = False
-    """Turn rows into tokens while training, for sets larger than the disk; shuffles within `shuffle_buffer`."""
+    """Turn rows into tokens while training, for sets larger than the disk; needs train.max_steps, and validation
+    rows of their own or null."""
     shuffle_buffer: int = Field(10_000, ge=1)
-    """Rows of a stream that are shuffled among themselves."""
+    """Rows of a stream that are shuffled among themselves; two times as many are in memory."""

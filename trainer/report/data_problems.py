@@ -30,9 +30,10 @@ def one_label(labels: LabelFacts) -> Problem | None:
 
 
 def all_cut(data: Data, train: Part) -> Problem | None:
-    """The end of an answer is never seen."""
+    """The end of an answer is never seen. A table or a subgraph loses lines before its answer, which stays."""
     lengths = train.facts.length
-    if data.too_long == "split" or np.any(train.kept() >= lengths):
+    keeps_end = any(source.format in ("table", "triples") for source in data.train)
+    if data.too_long == "split" or keeps_end or np.any(train.kept() >= lengths):
         return None
     shortest = int(lengths.min())
     message = (
@@ -44,7 +45,7 @@ def all_cut(data: Data, train: Part) -> Problem | None:
 
 def no_end(data: Data, ends: float | None) -> Problem | None:
     """A model that never learns to end its turn talks until it is cut off."""
-    if ends is None or ends > 0:
+    if ends is None or ends > 0 or all(source.format == "words" for source in data.train):
         return None
     message = (
         "no row teaches the model to end its turn: the last token that is learned is never a special one; "

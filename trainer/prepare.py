@@ -33,11 +33,11 @@ def read(path: Path, overrides: Sequence[str], *, to_train: bool = True) -> Reci
 def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
     """The plan of a recipe over its counted rows; what only tokens can tell is left open."""
     # Here, because it imports NumPy, which a wrong recipe need not wait for.
-    from trainer.data import corpus
+    from trainer.data import counting
 
     if not resuming:
         plans.check_batch(recipe)
-    return plans.make(recipe, corpus.count(recipe), vocabulary=_vocabulary(recipe), resuming=resuming)
+    return plans.make(recipe, counting.count(recipe), vocabulary=_vocabulary(recipe), resuming=resuming)
 
 
 def _vocabulary(recipe: Recipe) -> int | None:

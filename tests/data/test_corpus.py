@@ -48,7 +48,7 @@ def refused(recipe: Any, folder: Path) -> str:
     with pytest.raises(DataError) as raised:
         rows.prepare(recipe, folder)
     assert not (folder / "data" / "chosen").exists()
-    assert not list((folder / "data").glob(".*")) if (folder / "data").exists() else True
+    assert list(folder.glob("data/.*")) == []
     return str(raised.value)
 
 

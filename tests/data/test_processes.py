@@ -13,9 +13,9 @@ from trainer.data.processes import in_order
 from trainer.errors import RunError
 
 
-def square(number: int) -> tuple[int, int]:
-    """A square, and which process made it; later items are done sooner."""
-    time.sleep(max(0.0, 0.02 - number / 2000))
+def square(number: int, seconds: float = 0.0) -> tuple[int, int]:
+    """A square, and which process made it; later items are done sooner, and none sooner than after `seconds`."""
+    time.sleep(max(seconds, 0.02 - number / 2000))
     return number * number, os.getpid()
 
 
@@ -42,7 +42,7 @@ def test_results_come_in_the_order_of_the_items_whatever_the_number_of_processes
 
 
 def test_another_process_takes_part() -> None:
-    made = list(in_order(partial(square), range(400), 2))
+    made = list(in_order(partial(square, seconds=0.01), range(500), 2))
 
     assert len({process for _, process in made}) == 2
 

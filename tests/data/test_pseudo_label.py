@@ -121,14 +121,14 @@ def chance(model: Any, tokens: list[int], start: int) -> float:
 
 def test_what_the_run_knows_becomes_rows_that_are_marked(run: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "new.jsonl", [{"q": ask(thing), "id": number} for number, thing in enumerate(KNOWN)])
-    labelled = label(run, tmp_path, file, source={"fields": {"instruction": "q", "output": "said"}, "weight": 2})
+    labelled = label(run, tmp_path, file, source={"fields": {"instruction": "q", "output": "said"}})
     rows = taken(labelled)
     assert [(row["q"], row["id"], row["said"]) for row in rows] == [
         (ask(thing), number, said) for number, (thing, said) in enumerate(KNOWN.items())
     ]
     assert all(0.9 < row["pseudo_label"] < 1 for row in rows) and labelled.left_out == ()
     [(key, source)] = labelled.sources
-    assert (key, source.weight) == ("data.pseudo_label.rows.0", 2)
+    assert key == "data.pseudo_label.rows.0"
     read = list(examples(key, source))
     assert [one.messages[-1]["content"] for one in read if isinstance(one, Example)] == list(KNOWN.values())
 

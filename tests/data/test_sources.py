@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from trainer.config.data import Source
-from trainer.data import corpus, sources
+from trainer.data import counting, sources
 from trainer.data.row import BadRow, Row
 from trainer.data.sources import count_rows, identity, name_of, read
 from trainer.errors import DataError, Problem
@@ -74,7 +74,7 @@ def test_built_in_rows_are_numbered() -> None:
 
 def count(*named: Source, **data: int) -> None:
     train = [source.model_dump() for source in named]
-    corpus.count(a_recipe.recipe(data={"train": train, **data}))
+    counting.count(a_recipe.recipe(data={"train": train, **data}))
 
 
 def test_problems_of_all_sources_come_at_once(tmp_path: Path) -> None:

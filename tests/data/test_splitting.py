@@ -50,6 +50,21 @@ def test_at_least_one_row_is_held_out_and_one_stays(count: int, fraction: float,
     assert len(held(split(facts(random(count)), fraction=fraction))) == size
 
 
+@given(
+    digests=st.lists(st.integers(0, 30), min_size=2, max_size=200).filter(lambda digests: len(set(digests)) > 1),
+    fraction=st.floats(0.01, 0.5),
+    seed=st.integers(0, 5),
+)
+def test_of_many_rows_the_first_are_enough(digests: list[int], fraction: float, seed: int) -> None:
+    test = {"fraction": fraction / 2}
+    whole = split(facts(digests), seed=seed, test=test, fraction=fraction)
+    with pytest.MonkeyPatch.context() as patch:
+        # Else so few rows are looked at all.
+        patch.setattr(splitting, "_SPARE", 0)
+        patch.setattr(splitting, "_BLOCK", 7)
+        assert np.array_equal(split(facts(digests), seed=seed, test=test, fraction=fraction), whole)
+
+
 def test_too_few_rows_are_refused_with_the_key() -> None:
     with pytest.raises(
         DataError, match=r"data\.validation: one row cannot be shared out between training and validation"

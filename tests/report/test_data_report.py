@@ -226,9 +226,8 @@ def test_a_page_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
         data_page.write(report, tmp_path / "nowhere" / "page.html")
 
 
-def test_training_finds_the_tokens_that_the_report_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    wanted, cache = good(tmp_path, ROWS), tmp_path / "cache" / "shardtune" / "data"
+def test_training_finds_the_tokens_that_the_report_has_made(tmp_path: Path) -> None:
+    wanted, cache = good(tmp_path, ROWS, cache=True), tmp_path / "cache" / "shardtune" / "data"
     data_report.make(wanted, 0)
     made = {path: path.stat().st_ino for path in cache.iterdir()}
 

@@ -36,6 +36,7 @@ def write_recipe(folder: Path, **sections: Any) -> Path:
             "train": [{"path": str(rows), "format": "completion"}],
             "validation": {"fraction": 0.2},
             "max_length": 64,
+            "cache": False,
         },
         "optimizer": {"lr": 3e-3},
         "schedule": {"kind": "constant", "warmup": 0},

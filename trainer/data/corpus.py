@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config.recipe import Recipe
-from trainer.data.counting import count
 from trainer.data.encode import Encoder
 from trainer.data.facts import Facts, Numbers
 from trainer.data.formats import check_fields
@@ -21,7 +20,7 @@ from trainer.plan.manifest import Manifest
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Corpus", "Split", "count", "prepare"]
+__all__ = ["Corpus", "Split", "prepare"]
 
 
 @dataclass(frozen=True)

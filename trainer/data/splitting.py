@@ -18,6 +18,10 @@ from trainer.data.stratified import Labelled, choose
 from trainer.errors import DataError, Problem, RecipeError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+_SPARE = 1000
+"""Rows that are looked at besides twice as many as are held out."""
+_BLOCK = 1 << 20
+"""Rows whose keys are made at a time."""
 _SHOWN = 5
 """Labels that a sentence names."""
 
@@ -64,17 +68,40 @@ def split(
     """
     assigned = np.zeros(len(facts), dtype=np.int8)
     for_validation, for_test = sizes(len(facts), validation, test)
-    preference = order_keys(facts.digest, seed)
     for side, key, held, size in (
         (TEST, "data.test", test, for_test),
         (VALIDATION, "data.validation", validation, for_validation),
     ):
-        if held is not None:
-            rows = np.flatnonzero(assigned == TRAIN)
-            _check_columns(facts, key, held)
-            units = _units(facts, key, held, rows, groups, preference)
-            assigned[rows[_choose(facts, key, held, units, size, seed)[units.of_row]]] = side
+        if held is None:
+            continue
+        _check_columns(facts, key, held)
+        by_more = groups is not None or any((held.group, held.stratify, held.time))
+        for rows in _pools(facts, assigned, len(facts) if by_more else size, seed):
+            units = _units(facts, key, held, rows, groups, order_keys(facts.digest[rows], seed))
+            chosen = _choose(facts, key, held, units, size, seed)
+            if units.sizes[chosen].sum() == size:
+                break
+        assigned[rows[chosen[units.of_row]]] = side
     return assigned
+
+
+def _pools(facts: Facts, assigned: Sides, size: int, seed: int) -> Iterator[Numbers]:
+    """Rows that `size` are chosen from: those that come first by their keys, then all that are not yet assigned.
+
+    Of millions of rows the first are enough, and take little memory: groups are chosen by the keys of their rows, and
+    rows that say the same have the same.
+    """
+    share = (2 * size + _SPARE) / len(facts)
+    if share < 1:
+        found = []
+        for start in range(0, len(facts), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            early = order_keys(facts.digest[block], seed) < np.uint64(share * 2**64)
+            found.append(start + np.flatnonzero(early & (assigned[block] == TRAIN)))
+        first = np.concatenate(found)
+        if len(np.unique(facts.digest[first])) > 1:
+            yield first
+    yield np.flatnonzero(assigned == TRAIN)
 
 
 def order_keys(digests: Numbers, seed: int) -> Numbers:
@@ -118,7 +145,8 @@ class _Units:
     """Rows of each group [G]."""
 
 
-def _units(facts: Facts, key: str, held: HeldOut, rows: Numbers, groups: Rows | None, preference: Numbers) -> _Units:
+def _units(facts: Facts, key: str, held: HeldOut, rows: Numbers, groups: Rows | None, keys: Numbers) -> _Units:
+    """The groups of some rows, whose keys are given [n]."""
     # Rows of many groups may say the same: joined by those too, all groups could become one.
     partitions = [
         exact_groups(facts.digest[rows]) if held.group is None else _groups_of(facts.columns[held.group], rows)
@@ -133,7 +161,7 @@ def _units(facts: Facts, key: str, held: HeldOut, rows: Numbers, groups: Rows | 
     if count == 1:
         raise DataError([Problem(key, "all rows say the same, so none can be held out; add rows, or set it to null")])
     first = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(first, number, preference[rows])
+    np.minimum.at(first, number, keys)
     place = np.empty(count, dtype=np.int64)
     place[np.argsort(first, kind="stable")] = np.arange(count)
     return _Units(rows, place[number], np.bincount(place[number]))

@@ -23,6 +23,8 @@ from trainer.data.split import Split
 _OF_EXAMPLES = ("tokens", "learned", "types", "starts", "lengths", "targets", "source")
 _OF_FACTS = ("file", "line", "length", "digest", "prompt")
 
+BLOCK = 1 << 18
+"""Rows that are looked at together."""
 _INFO, _LEFT_OUT, _TEXTS = "info.json", "left_out.jsonl", "texts.jsonl"
 
 
@@ -120,17 +122,17 @@ class Store:
         self.folder = folder
         self.info = Info(**json.loads((folder / _INFO).read_text(encoding="utf-8")))
 
-    def facts(self) -> Facts:
-        """What is known of the rows besides their tokens."""
+    def facts(self, rows: Numbers | None = None) -> Facts:
+        """What is known of some rows besides their tokens, in memory; None: of all, memory-mapped."""
         return Facts(
-            source=self._array("row_source"),
-            **{name: self._array(name) for name in _OF_FACTS},
+            source=self._of(rows, "row_source"),
+            **{name: self._of(rows, name) for name in _OF_FACTS},
             files=tuple(self.info.files),
             columns={
-                name: Column(self._array(f"column.{number}"), tuple(values))
+                name: Column(self._of(rows, f"column.{number}"), tuple(values))
                 for number, (name, values) in enumerate(self.info.columns.items())
             },
-            signatures=self._array("signatures") if "signatures" in self.info.arrays else None,
+            signatures=self._of(rows, "signatures") if "signatures" in self.info.arrays else None,
         )
 
     def examples_of(self, rows: Numbers) -> Numbers:
@@ -162,6 +164,13 @@ class Store:
         """What labels are given to, of each row [N]."""
         with (self.folder / _TEXTS).open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
+
+    def _of(self, rows: Numbers | None, name: str) -> Any:
+        if rows is None:
+            return self._array(name)
+        # A map of its own for each block: what is read of it counts as this process's memory while it lasts.
+        blocks = (rows[start : start + BLOCK] for start in range(0, max(1, len(rows)), BLOCK))
+        return np.concatenate([self._array(name)[block] for block in blocks])
 
     def _array(self, name: str) -> Any:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")

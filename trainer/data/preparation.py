@@ -4,8 +4,9 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from trainer.data.row import BadRow
 from trainer.data.selection import LEAKS, REVIEW, Selection, label_columns, select
 from trainer.data.sources import identity, name_of, test_sources, train_sources, validation_sources
 from trainer.data.split import Split
-from trainer.data.store import Store
+from trainer.data.store import Growing, Store
 from trainer.data.tokenise import Sources, Tokeniser, tokenise
 from trainer.errors import DataError, Problem, RunError
 from trainer.plan.files import write_json
@@ -140,14 +141,16 @@ class Preparation:
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            selection = select(self.data, self.recipe.train.seed, stores, unfinished)
             splits = {name: store for name, store in stores.items() if name in SPLITS}
-            for name, rows in selection.rows.items():
-                np.save(unfinished / f"{name}.rows.npy", rows)
-            with (unfinished / SHOWN[0]).open("w", encoding="utf-8") as file:
+            with (unfinished / SHOWN[0]).open("w", encoding="utf-8") as quarantine:
                 for store in splits.values():
-                    file.writelines(row.to_line() for row in store.left_out())
-                file.writelines(row.to_line() for row in (*self.labelled.left_out, *selection.left_out))
+                    quarantine.writelines(row.to_line() for row in store.left_out())
+                quarantine.writelines(row.to_line() for row in self.labelled.left_out)
+                selection = select(self.data, self.recipe.train.seed, stores, unfinished, quarantine)
+            for name in selection.splits():
+                with closing(Growing(unfinished / f"{name}.rows.npy", np.int64)) as file:
+                    for rows in selection.blocks(name):
+                        file.append(rows)
             content = {
                 "key": key,
                 "stores": {name: str(store.folder.resolve()) for name, store in splits.items()},
@@ -167,29 +170,54 @@ class Preparation:
 
     def _manifest(self, stores: Mapping[str, Store], selection: Selection) -> Manifest:
         """The counts of all splits."""
-        counts = Counter[str](row.reason for row in (*self.labelled.left_out, *selection.left_out))
+        counts = Counter[str](row.reason for row in self.labelled.left_out)
+        counts.update(selection.left_out)
         for store in stores.values():
             counts.update(store.info.left_out)
-        splits = splits_of(stores, selection.rows)
-        train, validation, test = (splits.get(name) for name in SPLITS)
+        found = {name: _counts(store, selection.blocks(name)) for name, store in selection.splits().items()}
         counted = Manifest(
             train_rows=None,
-            validation_rows=len(validation) if validation else 0,
-            test_rows=len(test) if test else 0,
+            validation_rows=found["validation"].examples if "validation" in found else 0,
+            test_rows=found["test"].examples if "test" in found else 0,
             cut=sum(store.info.cut for store in stores.values()),
             divided=sum(store.info.divided for store in stores.values()),
             left_out=dict(counts),
         )
-        if train is None:
+        if "train" not in found:
             return counted
+        train = found["train"]
         return replace(
             counted,
-            train_rows=len(train),
-            train_tokens=int(train.lengths.sum(dtype=np.int64)),
-            train_targets=int(train.targets.sum(dtype=np.int64)),
-            longest=int(train.lengths.max()),
-            epoch_rows=epoch_rows([source.weight for source in self.data.train], np.bincount(train.source).tolist()),
+            train_rows=train.examples,
+            train_tokens=train.tokens,
+            train_targets=train.targets,
+            longest=train.longest,
+            epoch_rows=epoch_rows([source.weight for source in self.data.train], train.by_source.tolist()),
         )
+
+
+@dataclass
+class _Counts:
+    """Sums over the examples of a split."""
+
+    examples: int = 0
+    tokens: int = 0
+    targets: int = 0
+    longest: int = 0
+    by_source: Numbers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+def _counts(store: Store, blocks: Iterable[Numbers]) -> _Counts:
+    counts = _Counts()
+    for rows in blocks:
+        some = store.split(rows)
+        counts.examples += len(some)
+        counts.tokens += int(some.lengths.sum())
+        counts.targets += int(some.targets.sum())
+        counts.longest = max(counts.longest, int(some.lengths.max(initial=0)))
+        by_source = np.bincount(some.source, minlength=len(counts.by_source))
+        counts.by_source = by_source + np.pad(counts.by_source, (0, len(by_source) - len(counts.by_source)))
+    return counts
 
 
 def _lists(data: Data, labelled: Sources) -> dict[str, Sources]:

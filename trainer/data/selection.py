@@ -1,9 +1,11 @@
 """Which of the stored rows each split sees: duplicates and leaks are left out, others held out, doubtful ones told."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -33,47 +35,57 @@ class Selection:
     """Those of train, of validation and test where they have their own sources, and of benchmarks by their keys."""
     sides: Sides
     """The side of each row in the store of train, int8 [N]; one byte, since there may be many."""
-    left_out: list[LeftOut] = field(default_factory=list)
+    quarantine: TextIO
+    """Where each row left out is told."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Rows left out, by reason."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the user."""
 
-    def splits(self) -> list[str]:
-        """The names of the splits that hold rows."""
-        return [name for name, side in SIDES.items() if name in self.stores or np.any(self.sides == side)]
+    def splits(self) -> dict[str, Store]:
+        """The splits that hold rows, each with the store that they stand in."""
+        return {
+            name: self.stores[name if name in self.stores else "train"]
+            for name, side in SIDES.items()
+            if name in self.stores or np.any(self.sides == side)
+        }
 
-    def rows(self, split: str) -> Numbers:
-        """The numbers of the rows of a split in its store."""
+    def blocks(self, split: str) -> Iterator[Numbers]:
+        """The numbers of the rows of a split in its store, some at a time."""
         apart = split != "train" and split in self.stores
-        return np.arange(self.stores[split].info.rows) if apart else np.flatnonzero(self.sides == SIDES[split])
+        count = self.stores[split].info.rows if apart else len(self.sides)
+        for start in range(0, count, BLOCK):
+            numbers = np.arange(start, min(start + BLOCK, count))
+            yield numbers if apart else numbers[self.sides[numbers] == SIDES[split]]
 
-    def blocks(self) -> Iterator[Numbers]:
-        """The numbers of the training rows, some at a time."""
-        for start in range(0, len(self.sides), BLOCK):
-            yield start + np.flatnonzero(self.sides[start : start + BLOCK] == splitting.TRAIN)
-
-    def drop(self, rows: Mapping[int, LeftOut]) -> None:
-        """Leaves out some of the training rows; DataError where none stays."""
-        self.left_out.extend(rows.values())
-        self.sides[list(rows)] = _LEFT_OUT
+    def drop(self, facts: Facts, reason: Reason, rows: Iterable[tuple[int, str]]) -> None:
+        """Leaves out some of the training rows, each with the reason; DataError where none stays."""
+        for row, why in rows:
+            if self.sides[row] != _LEFT_OUT:
+                self.sides[row] = _LEFT_OUT
+                self.left_out[reason] += 1
+                self.quarantine.write(
+                    LeftOut(reason, facts.files[facts.file[row]], int(facts.line[row]), why).to_line()
+                )
         if not np.any(self.sides == splitting.TRAIN):
             message = "all training rows stand elsewhere too; train on others, or set it to report"
             raise DataError([Problem("data.clean.leakage", message)])
 
 
-def select(data: Data, seed: int, stores: Mapping[str, Store], folder: Path) -> Selection:
+def select(data: Data, seed: int, stores: Mapping[str, Store], folder: Path, quarantine: TextIO) -> Selection:
     """The rows of each split. Leaks and doubtful labels are told in files of the folder.
 
     DataError where leaks are refused or too few rows are left, RecipeError for columns that do not fit.
     """
     count = stores["train"].info.rows if "train" in stores else 0
-    selection = Selection(stores, np.full(count, splitting.TRAIN, dtype=np.int8))
+    selection = Selection(stores, np.full(count, splitting.TRAIN, dtype=np.int8), quarantine)
     if count:
         alike = _leave_out_duplicates(selection, data.clean)
         _hold_out(selection, data, seed, alike)
         elsewhere = {name: stores[name].facts() for name in stores if name != "train"}
-        for name in selection.splits():
+        for name, store in selection.splits().items():
             if name not in stores:
-                elsewhere[name] = stores["train"].facts(selection.rows(name))
+                elsewhere[name] = store.facts(np.concatenate(list(selection.blocks(name))))
         _look_for_leaks(selection, elsewhere, data.clean, folder)
         _look_at_labels(selection, elsewhere, data, folder)
     return selection
@@ -93,12 +105,9 @@ def _leave_out_duplicates(selection: Selection, clean: Clean) -> Rows | None:
     groups = exact_groups(facts.digest) if clean.duplicates == "exact" else alike
     if clean.duplicates != "keep" and groups is not None:
         relation = "the same" if clean.duplicates == "exact" else "nearly the same"
-        selection.drop(
-            {
-                row: _of_row(facts, "duplicate", row, f"says {relation} as {facts.where(int(groups[row]))}")
-                for row in np.flatnonzero(groups != np.arange(len(groups))).tolist()
-            }
-        )
+        others = np.flatnonzero(groups != np.arange(len(groups))).tolist()
+        whys = ((row, f"says {relation} as {facts.where(int(groups[row]))}") for row in others)
+        selection.drop(facts, "duplicate", whys)
     return alike
 
 
@@ -108,19 +117,19 @@ def _hold_out(selection: Selection, data: Data, seed: int, alike: Rows | None) -
     if validation is None and test is None:
         return
     facts = selection.stores["train"].facts()
-    if selection.left_out:
-        rows = selection.rows("train")
-        facts = facts.select(rows)
-        alike = None if alike is None else exact_groups(alike[rows])
+    kept = selection.sides == splitting.TRAIN
+    if not np.all(kept):
+        facts = facts.select(np.flatnonzero(kept))
+        alike = None if alike is None else exact_groups(alike[kept])
     sides = splitting.split(facts, validation, test, seed, alike)
     selection.notes.extend(splitting.findings(facts, data, sides))
-    selection.sides[selection.sides == splitting.TRAIN] = sides
+    selection.sides[kept] = sides
 
 
 def _look_for_leaks(selection: Selection, elsewhere: Mapping[str, Facts], clean: Clean, folder: Path) -> None:
     """Tells which training rows stand elsewhere too, and leaves them out or refuses them where that is asked for."""
     train, found = selection.stores["train"], list[Leak]()
-    for rows in selection.blocks():
+    for rows in selection.blocks("train") if elsewhere else ():
         leaks = leakage.leaks(train.facts(rows), elsewhere, clean.similarity)
         found.extend(replace(leak, row=int(rows[leak.row])) for leak in leaks)
     if found:
@@ -129,9 +138,8 @@ def _look_for_leaks(selection: Selection, elsewhere: Mapping[str, Facts], clean:
         leakage.refuse(found)
     selection.notes.extend(leakage.sentences(found))
     if clean.leakage == "drop":
-        facts = train.facts()
-        whys = {leak.row: f"stands in {leak.split} too: {leak.other}" for leak in found}
-        selection.drop({row: _of_row(facts, "leaked", row, why) for row, why in whys.items()})
+        whys = ((leak.row, f"stands in {leak.split} too: {leak.other}") for leak in found)
+        selection.drop(train.facts(), "leaked", whys)
 
 
 def _look_at_labels(selection: Selection, elsewhere: Mapping[str, Facts], data: Data, folder: Path) -> None:
@@ -144,9 +152,6 @@ def _look_at_labels(selection: Selection, elsewhere: Mapping[str, Facts], data: 
         selection.notes.append(f"{len(found):,} rows have a label in {column} that others contradict: see {REVIEW}")
     measured = {name: facts for name, facts in elsewhere.items() if name in SIDES}
     for column in label_columns(data):
-        unseen = unseen_labels(column, train.facts(selection.rows("train")), measured)
+        rows = np.flatnonzero(selection.sides == splitting.TRAIN)
+        unseen = unseen_labels(column, train.facts(rows), measured)
         selection.notes.extend(str(label) for label in unseen)
-
-
-def _of_row(facts: Facts, reason: Reason, row: int, why: str) -> LeftOut:
-    return LeftOut(reason, facts.files[facts.file[row]], int(facts.line[row]), why)

@@ -20,7 +20,7 @@ from trainer.errors import DataError, Problem, RecipeError
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _SPARE = 1000
 """Rows that are looked at besides twice as many as are held out."""
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 """Rows whose keys are made at a time."""
 _SHOWN = 5
 """Labels that a sentence names."""
@@ -76,32 +76,40 @@ def split(
             continue
         _check_columns(facts, key, held)
         by_more = groups is not None or any((held.group, held.stratify, held.time))
-        for rows in _pools(facts, assigned, len(facts) if by_more else size, seed):
+        chosen_rows = None if by_more else _first_by_key(facts.digest, assigned, size, seed)
+        if chosen_rows is None:
+            rows = np.flatnonzero(assigned == TRAIN)
             units = _units(facts, key, held, rows, groups, order_keys(facts.digest[rows], seed))
-            chosen = _choose(facts, key, held, units, size, seed)
-            if units.sizes[chosen].sum() == size:
-                break
-        assigned[rows[chosen[units.of_row]]] = side
+            chosen_rows = rows[_choose(facts, key, held, units, size, seed)[units.of_row]]
+        assigned[chosen_rows] = side
     return assigned
 
 
-def _pools(facts: Facts, assigned: Sides, size: int, seed: int) -> Iterator[Numbers]:
-    """Rows that `size` are chosen from: those that come first by their keys, then all that are not yet assigned.
+def _first_by_key(digests: Numbers, assigned: Sides, size: int, seed: int) -> Numbers | None:
+    """The rows that are chosen where nothing counts but what rows say; None where all have to be looked at for that.
 
-    Of millions of rows the first are enough, and take little memory: groups are chosen by the keys of their rows, and
-    rows that say the same have the same.
+    Of millions the first ones by their keys are enough, and take little memory: rows that say the same have the same
+    key, and of these groups the first that fit are taken.
     """
-    share = (2 * size + _SPARE) / len(facts)
-    if share < 1:
-        found = []
-        for start in range(0, len(facts), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            early = order_keys(facts.digest[block], seed) < np.uint64(share * 2**64)
-            found.append(start + np.flatnonzero(early & (assigned[block] == TRAIN)))
-        first = np.concatenate(found)
-        if len(np.unique(facts.digest[first])) > 1:
-            yield first
-    yield np.flatnonzero(assigned == TRAIN)
+    share = (2 * size + _SPARE) / len(digests)
+    if share >= 1:
+        return None
+    rows: list[Numbers] = []
+    keys: list[Numbers] = []
+    for start in range(0, len(digests), _BLOCK):
+        found = order_keys(digests[start : start + _BLOCK], seed)
+        first = np.flatnonzero((found < np.uint64(share * 2**64)) & (assigned[start : start + _BLOCK] == TRAIN))
+        rows.append(start + first)
+        keys.append(found[first])
+    _, group, counts = np.unique(np.concatenate(keys), return_inverse=True, return_counts=True)
+    chosen = np.zeros(len(counts), dtype=np.bool_)
+    for number, count in enumerate(counts.tolist()):
+        if count <= size:
+            chosen[number] = True
+            size -= count
+            if size == 0:
+                return np.concatenate(rows)[chosen[group]]
+    return None
 
 
 def order_keys(digests: Numbers, seed: int) -> Numbers:

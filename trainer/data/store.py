@@ -103,8 +103,8 @@ class Writer:
         info.examples += len(lengths)
         info.tokens += int(lengths.sum())
 
-    def _growing(self, name: str, kind: type) -> "_Growing":
-        return self._opened.enter_context(closing(_Growing(self.folder / f"{name}.npy", kind)))
+    def _growing(self, name: str, kind: type) -> "Growing":
+        return self._opened.enter_context(closing(Growing(self.folder / f"{name}.npy", kind)))
 
     def _code(self, name: str, value: Any) -> int:
         """The number of a value among the distinct ones."""
@@ -176,7 +176,7 @@ class Store:
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
 
-class _Growing:
+class Growing:
     """One .npy file whose first dimension grows; its header is written again at the end."""
 
     def __init__(self, path: Path, kind: type) -> None:
@@ -186,11 +186,13 @@ class _Growing:
         self._header()
 
     def append(self, values: np.ndarray[Any, Any]) -> None:
+        """Writes what comes next."""
         self._file.write(np.ascontiguousarray(values, dtype=self._kind).data)
         self._length += len(values)
         self._tail = values.shape[1:]
 
     def close(self) -> None:
+        """Writes how much there is."""
         # numpy leaves room in the header for the first dimension to grow.
         with self._file:
             self._file.seek(0)

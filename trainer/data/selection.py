@@ -117,13 +117,13 @@ def _hold_out(selection: Selection, data: Data, seed: int, alike: Rows | None) -
     if validation is None and test is None:
         return
     facts = selection.stores["train"].facts()
-    kept = selection.sides == splitting.TRAIN
-    if not np.all(kept):
-        facts = facts.select(np.flatnonzero(kept))
-        alike = None if alike is None else exact_groups(alike[kept])
+    rows = slice(None) if not selection.left_out else np.flatnonzero(selection.sides == splitting.TRAIN)
+    if not isinstance(rows, slice):
+        facts = facts.select(rows)
+        alike = None if alike is None else exact_groups(alike[rows])
     sides = splitting.split(facts, validation, test, seed, alike)
     selection.notes.extend(splitting.findings(facts, data, sides))
-    selection.sides[kept] = sides
+    selection.sides[rows] = sides
 
 
 def _look_for_leaks(selection: Selection, elsewhere: Mapping[str, Facts], clean: Clean, folder: Path) -> None:

@@ -117,8 +117,9 @@ def _hold_out(selection: Selection, data: Data, seed: int, alike: Rows | None) -
     if validation is None and test is None:
         return
     facts = selection.stores["train"].facts()
-    rows = slice(None) if not selection.left_out else np.flatnonzero(selection.sides == splitting.TRAIN)
-    if not isinstance(rows, slice):
+    rows: Numbers | slice = slice(None)
+    if selection.left_out:
+        rows = np.flatnonzero(selection.sides == splitting.TRAIN)
         facts = facts.select(rows)
         alike = None if alike is None else exact_groups(alike[rows])
     sides = splitting.split(facts, validation, test, seed, alike)

@@ -144,15 +144,15 @@ def _namesake() -> Check:
 
 
 def _tools() -> Iterator[Check]:
-    """What the compiled ops of DeepSpeed are built with; without them torch's own Adam is used."""
+    """What code for this machine is built with; without it torch's own operations are used."""
     purpose = "compiled ops of DeepSpeed"
     compiler = ranks.compiler()
     yield Check(
         "C++ compiler",
         compiler,
         compiler is not None,
-        purpose,
-        "" if compiler else "apt install g++ (without it torch's own Adam is used)",
+        "kernels for the processor, compiled ops of DeepSpeed",
+        "" if compiler else "apt install g++ (without it torch's own operations are used)",
     )
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     there = headers.is_file()

@@ -40,6 +40,7 @@ from trainer.data.batches import Window, Windows
 from trainer.engine import build as engines
 from trainer.engine.engine import Engine
 from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
+from trainer.kernels import library
 from trainer.launch import outcome
 from trainer.loop.callback import Callback
 from trainer.loop.evaluate import evaluate
@@ -47,6 +48,7 @@ from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
 from trainer.model.compiling import compile_layers
+from trainer.model.fusing import fuse
 from trainer.model.load import DTYPES
 from trainer.model.load import load as load_model
 from trainer.plan import deepspeed_json
@@ -149,8 +151,19 @@ def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, 
     module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
     if recipe.train.compile and (lacking := compile_layers(model)):
         say(f"train.compile: {lacking}; the layers run as they are.")
+    _kernels(recipe, model, engine.device, say)
     engine.prepare(module, recipe.optimizer)
     return module
+
+
+def _kernels(recipe: Recipe, model: PreTrainedModel, device: torch.device, say: Say) -> None:
+    """Turns the processor's kernels on, or says why not."""
+    wanted = recipe.train.kernels == "auto" and device.type == "cpu"
+    if wanted and (lacking := library.lacking()):
+        say(f"train.kernels: {lacking}; torch's own operations run instead.")
+    library.turn(on=wanted)
+    if wanted and not recipe.train.compile:
+        fuse(model)
 
 
 def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
@@ -169,9 +182,11 @@ def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
 
 def _compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> None:
     """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
-    with engine.gathered():
-        differences, allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
-    body, head = (max(ranks.all_gather(difference)) for difference in differences)
+    body, head, allowed = _differences(module, window, engine)
+    if body > allowed and library.turned_on():
+        say(f"The processor's kernels would differ by {body:.1e} on this model: torch's own operations run instead.")
+        library.turn(on=False)
+        body, head, allowed = _differences(module, window, engine)
     if body > allowed:
         raise RecipeError(
             [
@@ -184,6 +199,13 @@ def _compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> N
     if head > allowed:
         module.own_forward = True
         say(f"The model's own forward makes the logits: a plain head would differ by {head:.1e}.")
+
+
+def _differences(module: Any, window: Window, engine: Engine) -> tuple[float, float, float]:
+    """Of hidden states and logits to the model's own, over all ranks, and what is allowed."""
+    with engine.gathered():
+        (body, head), allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
+    return max(ranks.all_gather(body)), max(ranks.all_gather(head)), allowed
 
 
 def _callbacks(

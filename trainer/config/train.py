@@ -24,5 +24,8 @@ class Train(Section):
     """full: keep one hidden state a layer and compute the rest again in the backward pass."""
     compile: bool = False
     """Fuse what stands between the products of a layer with torch.compile: half a minute at the start, then faster."""
+    kernels: Literal["auto", "none"] = "auto"
+    """auto: on a CPU, what stands between the products of a layer runs as C code, compiled once a machine in seconds;
+    none: torch's own operations."""
     threads: int | None = Field(None, ge=1)
     """Processor threads a local process; null: the cores shared out among the processes."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from trainer.errors import Problem, RecipeError
+from trainer.kernels import attention_kernel as kernel
 from trainer.model import short_attention
 
 SEGMENTS = "shardtune_segments"
@@ -51,13 +52,21 @@ def segments_attention(
     device = query.device.type
     if torch.is_autocast_enabled(device):
         query, key, value = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (query, key, value))
-    queries, keys, values = (torch.split(tensor, list(segments.lengths), dim=2) for tensor in (query, key, value))
     scale = scaling or query.shape[-1] ** -0.5
+    if kernel.serves(query, key, value, dropout) and not _by_matrix_unit(query, segments.lengths):
+        return kernel.attend(query, key, value, segments.lengths, scale, sliding_window or 0), None
+    queries, keys, values = (torch.split(tensor, list(segments.lengths), dim=2) for tensor in (query, key, value))
     outputs = [
         _of_example(one, its, held, scale, dropout, sliding_window)
         for one, its, held in zip(queries, keys, values, strict=True)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _by_matrix_unit(query: torch.Tensor, lengths: tuple[int, ...]) -> bool:
+    """Whether two plain products are faster: short bfloat16 examples on a processor with AMX."""
+    short = query.dtype == torch.bfloat16 and max(lengths) <= short_attention.LONGEST
+    return short and torch.cpu._is_amx_tile_supported()
 
 
 def _of_example(

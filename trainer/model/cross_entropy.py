@@ -13,6 +13,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from trainer.kernels import library
+from trainer.model.products import affine, product
+
 CHUNK_BYTES = 64 * 2**20
 """Room for the logits of one chunk; half of the head's own size where that is more: each chunk adds to its gradient."""
 BLOCK_BYTES = 2**20
@@ -102,12 +105,12 @@ class _Plain(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         d_weight = d_bias = None
         for part in _parts(len(targets), _rows(weight.shape[0], weight.shape[1], dtype.itemsize)):
-            logits = functional.linear(inputs[part], factor, None if bias is None else bias.to(dtype))
+            logits = affine(inputs[part], factor, None if bias is None else bias.to(dtype))
             total += _into_gradient(logits, targets[part], loss)
             if d_hidden is not None:
-                d_hidden[part] = logits @ factor
+                d_hidden[part] = product(logits, factor.t())
             if wanted[1]:
-                d_weight = _added(d_weight, logits.t() @ inputs[part], weight.dtype)
+                d_weight = _added(d_weight, product(logits.t(), inputs[part].t()), weight.dtype)
             if wanted[2]:
                 d_bias = _added(d_bias, logits.sum(0), weight.dtype)
         if wanted[1] and d_weight is None:
@@ -127,6 +130,8 @@ class _Plain(torch.autograd.Function):
 def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
     """The summed loss; `logits` [T, V] become their own gradient in place."""
     vocabulary = logits.shape[1]
+    if library.serve(logits):
+        return _by_kernel(logits, targets, loss)
     block = max(1, BLOCK_BYTES * torch.get_num_threads() // (4 * vocabulary))
     total = logits.new_zeros((), dtype=torch.float32)
     spread = loss.smoothing / vocabulary
@@ -148,6 +153,18 @@ def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> t
             values.sub_(spread if loss.weights is None else spread * loss.weights)
         logits[part] = values
     return total
+
+
+def _by_kernel(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """The same in one pass over each row."""
+    rows, vocabulary = logits.shape
+    losses = torch.empty(rows, dtype=torch.float32)
+    weights = None if loss.weights is None else loss.weights.float().contiguous()
+    every = float(vocabulary) if weights is None else float(weights.sum())
+    numbers = (every, loss.smoothing, loss.z)
+    kind = library.TYPES[logits.dtype]
+    library.call("cross_entropy", logits, kind, targets.contiguous(), weights, *numbers, losses, rows, vocabulary)
+    return losses.sum()
 
 
 def _added(held: torch.Tensor | None, more: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

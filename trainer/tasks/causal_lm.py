@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainer.data.batches import IGNORED, Batch
+from trainer.kernels import library
 from trainer.model.attention import Segments, own_attention
 from trainer.model.cross_entropy import linear_cross_entropy
 
@@ -59,15 +60,16 @@ class CausalLM(nn.Module):
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
         """The largest relative differences of our hidden states and logits to the model's own, and what is allowed.
 
-        The model's own are taken example by example with transformers' attention, so that the isolation of packed
-        examples is compared too. Eight positions of each example stand for all: our last one depends on all others.
+        The model's own are taken example by example, with transformers' attention and torch's own operations, so that
+        the isolation of packed examples and our kernels are compared too. Eight positions of each example stand for
+        all: our last one depends on all others.
         """
         training = self.training
         self.eval()
         gaps, sizes = torch.zeros(2), torch.full((2,), 1e-12)
         with self._precision(batch.input_ids.device):
             hidden = self.model.base_model(**_inputs(batch)).last_hidden_state
-            with own_attention(self.model):
+            with own_attention(self.model), library.turned_off():
                 for ours, tokens in _examples(batch, hidden):
                     places = torch.linspace(0, len(tokens) - 1, min(8, len(tokens)), device=tokens.device).long()
                     body = self.model.base_model(input_ids=tokens[None], use_cache=False).last_hidden_state[0, places]

@@ -94,7 +94,7 @@ def _files(folder: str, *others: str) -> set[str]:
     ("section", "table", "files"),
     [
         (Task, TASKS, _files("tasks", "kinds")),
-        (Adapter, METHODS, _files("adapter", "methods", "adapted")),
+        (Adapter, METHODS, _files("adapter", "methods", "adapted", "lora_product")),
         (Strategy, STRATEGIES, _files("strategy", "strategies")),
     ],
 )

@@ -10,12 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 _STORE_FD = "SHARDTUNE_STORE_FD"
 _CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
+_CORES = "SHARDTUNE_CORES"
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
 
 
@@ -79,12 +80,31 @@ def worker_environment(
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     if accelerators() == 0:
         environment.setdefault("DS_ACCELERATOR", "cpu")
+        environment[_CORES] = ",".join(map(str, _share_of_cores(index, count)))
     # Always there, so that all ranks meet the same way; the descriptor itself is rank 0's alone.
     environment[_STORE_FD] = str(-1 if store_fd is None else store_fd)
     environment.pop(_CONSOLE_FD, None)
     if console is not None:
         environment[_CONSOLE_FD] = str(console)
     return environment
+
+
+def _share_of_cores(index: int, count: int) -> list[int]:
+    """The cores of worker `index` of `count`: neighbours, equally many; none where they cannot be shared out."""
+    listed = sorted(os.sched_getaffinity(0))
+    size = len(listed) // count if count > 1 else 0
+    return listed[index * size : (index + 1) * size]
+
+
+def bind_to_cores() -> None:
+    """Keeps every thread of this process on the cores that the launcher set aside for it, if it did.
+
+    Called once rows are prepared, which may use all cores.
+    """
+    own = {int(core) for core in os.environ.get(_CORES, "").split(",") if core}
+    for thread in Path("/proc/self/task").iterdir() if own else ():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), own)
 
 
 def helper_environment() -> dict[str, str]:

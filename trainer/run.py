@@ -16,6 +16,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
+from trainer.adapter import lora_product
 from trainer.adapter.adapted import Adapted
 from trainer.adapter.methods import METHODS
 from trainer.callbacks import environment
@@ -83,6 +84,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
 
+        ranks.bind_to_cores()
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
         new_tokens = tokenizers.new_tokens(recipe, tokenizer)
@@ -151,6 +153,8 @@ def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, 
     module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
     if recipe.train.compile and (lacking := compile_layers(model)):
         say(f"train.compile: {lacking}; the layers run as they are.")
+    elif not recipe.train.compile and recipe.adapter.kind == "lora" and engine.shards.whole:
+        lora_product.fuse(model)
     _kernels(recipe, model, engine.device, say)
     engine.prepare(module, recipe.optimizer)
     return module

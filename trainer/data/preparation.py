@@ -128,7 +128,7 @@ class Preparation:
         """Whether a folder holds all rows of a list now."""
         sources = self.lists[name]
         tokeniser = Tokeniser(self.data, sources, self.encoder if name in SPLITS else None, self._wanted(name))
-        tokenise(tokeniser, self.findings, folder, self.data.workers or ranks.cores())
+        tokenise(tokeniser, self.findings, folder, self.data.workers)
         if not self.findings and self._identities(sources) != identities:
             message = "changed while it was read; start again when it is written"
             self.findings.add(name, Problem(" or ".join(name_of(source) for _, source in sources), message))

@@ -24,9 +24,8 @@ from trainer.data.files import File, parts
 from trainer.data.fit import fit
 from trainer.data.formats import parse
 from trainer.data.images import check
-from trainer.data.left_out import LeftOut
 from trainer.data.packing import Layout
-from trainer.data.row import BadRow, Row
+from trainer.data.row import BadRow, LeftOut, Row
 from trainer.data.sources import read, train_sources
 from trainer.errors import DataError, Problem
 

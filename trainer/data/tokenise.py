@@ -18,9 +18,8 @@ from trainer.data.findings import LOOKED_AT, Findings
 from trainer.data.fit import fit
 from trainer.data.formats import parse
 from trainer.data.images import check
-from trainer.data.left_out import LeftOut, Reason
 from trainer.data.processes import in_order
-from trainer.data.row import BadRow, Row
+from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
 from trainer.data.store import Writer
 from trainer.errors import Problem

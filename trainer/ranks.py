@@ -115,8 +115,21 @@ def helper_environment() -> dict[str, str]:
 @contextmanager
 def one_tokenizer_thread() -> Iterator[None]:
     """Within it, `tokenizers` uses the core of the thread that calls it alone."""
+    with _tokenizer_threads("false"):
+        yield
+
+
+@contextmanager
+def all_tokenizer_threads() -> Iterator[None]:
+    """Within it, `tokenizers` uses all cores."""
+    with _tokenizer_threads("true"):
+        yield
+
+
+@contextmanager
+def _tokenizer_threads(value: str) -> Iterator[None]:
     before = os.environ.get(_TOKENIZER_THREADS)
-    os.environ[_TOKENIZER_THREADS] = "false"
+    os.environ[_TOKENIZER_THREADS] = value
     try:
         yield
     finally:

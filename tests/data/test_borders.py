@@ -104,12 +104,12 @@ def test_a_border_counts_the_tokens_whose_last_character_stands_before_it(
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_lengths_of_tokens_are_used_where_they_say_it(name: str) -> None:
     backend, bordered = made(name)
-    assert (bordered._bytes is not None) == (name in BY_BYTES)
-    if bordered._bytes is not None:
+    assert (bordered._lengths is not None) == (name in BY_BYTES)
+    if bordered._lengths is not None:
         for text in WORDS:
             ids = backend.encode(text, add_special_tokens=False).ids
             composed = normalizers.NFC().normalize_str(text) if "composes" in name else text
-            assert bordered._bytes[ids].sum() == len(composed.encode())
+            assert bordered._lengths.of(np.array(ids, dtype=np.int32)).sum() == len(composed.encode())
 
 
 def test_a_text_without_tokens_has_counts_of_none() -> None:

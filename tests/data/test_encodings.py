@@ -13,6 +13,11 @@ GERMAN = "Die Größe der Straße überrascht die Mädchen; schöne Grüße aus 
 RUSSIAN = "Быстрая коричневая лиса прыгает через ленивую собаку возле реки."
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"
 CHINESE = "我能吞下玻璃而不伤身体。今天天气很好。我们去公园散步吧。"
+TURKISH = "Öğrenciler bugün şehre gidiyor ve Türkçe öğreniyor; İstanbul çok güzel."
+POLISH = "Książka leży na stole obok łóżka; święta spędziliśmy w górach."
+HUNGARIAN = "Köszönöm szépen a segítséget, az idő nagyon szép, menjünk sétálni."
+HEBREW = "ירושלים היא בירת ישראל, מה שלומך היום?"
+SHORT = "Où est-il ?"
 QUOTES = "It\u2019s a \u201csimple\u201d test \u2013 nothing else."
 
 
@@ -72,7 +77,15 @@ def test_wide_encodings_are_known_by_their_first_bytes_and_said(tmp_path: Path, 
         (GERMAN, "cp1252", "cp1252"),
         (QUOTES, "cp1252", "cp1252"),
         (RUSSIAN, "cp1251", "cp1251"),
-        (RUSSIAN, "koi8-r", "koi8_r"),
+        (RUSSIAN, "koi8-r", "koi8-r"),
+        (SHORT, "cp1252", "cp1252"),
+        (TURKISH, "cp1254", "cp1254"),
+        (TURKISH, "iso8859-9", "cp1254"),
+        (POLISH, "cp1250", "cp1250"),
+        (POLISH, "iso8859-2", "iso8859-2"),
+        (HUNGARIAN, "iso8859-2", "cp1250"),
+        (HEBREW, "cp1255", "cp1255"),
+        (JAPANESE, "euc_jp", "euc_jp"),
         (JAPANESE, "shift_jis", "cp932"),
         (CHINESE, "gb18030", "gb18030"),
     ],

@@ -8,8 +8,7 @@ from trainer.config.data import Data
 from trainer.data.encode import Encoded
 from trainer.data.example import Example
 from trainer.data.fit import fit
-from trainer.data.left_out import LeftOut
-from trainer.data.row import BadRow
+from trainer.data.row import BadRow, LeftOut
 
 EXAMPLE = Example("rows.jsonl", 7)
 

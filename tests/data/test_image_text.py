@@ -1,4 +1,6 @@
 import base64
+import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ from data.image_rows import BLUE, RED, content, contents, picture, read, said
 
 from trainer import prepare
 from trainer.config.data import Clean, Data, Source
-from trainer.data import images, templates, tokenizer
+from trainer.config.recipe import Recipe
+from trainer.data import corpus, images, steps, templates, tokenizer
 from trainer.data.chunk import Wanted
 from trainer.data.clean import Cleaner
 from trainer.data.duplicates import signature
@@ -18,8 +21,9 @@ from trainer.data.example import Example
 from trainer.data.images import MARK, load
 from trainer.data.leakage import prompt_digest
 from trainer.data.row import BadRow, Row
+from trainer.data.stream import Position, Stream
 from trainer.data.tokenise import Stretch, Tokeniser
-from trainer.errors import RecipeError
+from trainer.errors import DataError, RecipeError
 
 ANSWER = {"role": "assistant", "content": "A"}
 
@@ -264,6 +268,41 @@ def test_rows_whose_images_do_not_decode_are_told_with_the_others(tokens: Any, t
     assert [problem.where[-2:] for _, problem in chunk.wrong] == [":2", ":4"]
     assert all(isinstance(problem, BadRow) for _, problem in chunk.wrong)
     assert chunk.arrays["line"].tolist() == [1, 3]
+
+
+def images_recipe(tmp_path: Path, **data: Any) -> Recipe:
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"Q {name}", "answer": "A", "image": f"{name}.png"}) + "\n" for name in "ab")
+    )
+    source = {"path": str(tmp_path / "rows.jsonl"), "format": "image_text"}
+    settings = {"train": [source], "validation": None, "cache": False, "workers": 1, **data}
+    model = {"config": {"model_type": "llama"}, "tokenizer": {"vocab_size": 400}}
+    return Recipe.model_validate({"model": model, "data": settings, "batch": {"global": 2}})
+
+
+def test_rows_are_prepared_anew_when_an_image_changes(tokens: Any, tmp_path: Path) -> None:
+    tokens.chat_template = SEES
+    recipe = images_recipe(tmp_path)
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    first = corpus.prepare(recipe, tokens, tmp_path / "run").stores["train"].folder
+    again = corpus.prepare(recipe, tokens, tmp_path / "run").stores["train"].folder
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:50])
+
+    assert again == first
+    with pytest.raises(DataError, match=r"rows.jsonl:2: b.png does not decode"):
+        corpus.prepare(recipe, tokens, tmp_path / "run")
+
+
+def test_a_stream_looks_at_images(tokens: Any, tmp_path: Path) -> None:
+    tokens.chat_template = SEES
+    recipe = images_recipe(tmp_path, streaming=True)
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    stream = Stream(recipe, Encoder(recipe, tokens), tmp_path / "quarantine.jsonl", Position())
+
+    with closing(stream), pytest.raises(DataError, match=r"rows.jsonl:2: b.png does not decode"):
+        stream.step(steps.layout(recipe, tokens))
 
 
 def test_a_recipe_with_images_is_read_to_be_shown_and_not_to_train(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import images
-from trainer.data.images import Image, Unreadable, load
+from trainer.data.images import Image, Unreadable, identity, load
 from trainer.data.row import BadRow
 
 ANSWER = {"role": "assistant", "content": "A"}
@@ -177,3 +177,21 @@ def test_a_deep_grey_stays_grey_and_a_turned_image_is_upright(tmp_path: Path) ->
     assert load(Image("b", tmp_path / "b.jpg")).size == (4, 8)
     with pytest.raises(Unreadable, match="no colours"):
         load(Image("c", tmp_path / "c.tiff"))
+
+
+def test_images_are_told_by_what_they_hold(tmp_path: Path) -> None:
+    rows = [{"prompt": "Q", "answer": "A", "image": name} for name in ("a.png", "b.png")]
+
+    def told() -> str:
+        return identity(read(tmp_path, row) for row in rows)
+
+    picture(tmp_path / "a.png")
+    without = told()
+    picture(tmp_path / "b.png")
+    red = told()
+    picture(tmp_path / "b.png", BLUE)
+    blue = told()
+    picture(tmp_path / "b.png")
+
+    assert len({without, red, blue}) == 3
+    assert told() == red

@@ -72,6 +72,7 @@ def test_what_json_wrote_is_read_again(tmp_path_factory: pytest.TempPathFactory,
     ("line", "said"),
     [
         ('{"text": ', "is not JSON: Expecting value at column"),
+        ('{"text": "a\tb', "is not JSON: Invalid control character at column 12"),
         ("[", "one object on each line"),
         ("[1, 2]", "is a list, not a JSON object"),
         ("3", "is a number, not a JSON object"),

@@ -17,6 +17,7 @@ from data import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trainer import ranks
 from trainer.data import corpus, tokenizer
 from trainer.data.chunk import Wanted
 from trainer.data.encode import Encoder
@@ -36,7 +37,9 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tokenizer.load(rows.recipe(rows.write(folder / "a.jsonl", rows.completions(9))), folder)
 
 
-def stored(folder: Path, words: Any, *files: Path, workers: int, wanted: Wanted = EVERYTHING, **data: Any) -> Store:
+def stored(
+    folder: Path, words: Any, *files: Path, workers: int | None, wanted: Wanted = EVERYTHING, **data: Any
+) -> Store:
     recipe = rows.recipe(*files, **data)
     folder.mkdir()
     sources, encoder = train_sources(recipe.data), Encoder(recipe, words)
@@ -52,15 +55,16 @@ def test_a_store_is_the_same_whatever_the_number_of_processes(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.data.tokenise.CHUNK_CHARACTERS", 500)
+    monkeypatch.setattr("trainer.data.tokenise.FEW_CORES", ranks.cores())
     many = [*rows.completions(400), {"prompt": "x"}, {"prompt": "", "completion": ""}, *rows.completions(300)]
     files = [rows.write(tmp_path / name, many) for name in ("a.jsonl", "b.jsonl")]
 
     contents = [
         content(stored(tmp_path / str(count), words, *files, workers=count, clean={"min_characters": 3}).folder)
-        for count in (1, 2, 3)
+        for count in (1, 2, 3, None)
     ]
 
-    assert contents[0] == contents[1] == contents[2]
+    assert contents[0] == contents[1] == contents[2] == contents[3]
     assert {"tokens.npy", "signatures.npy", "column.1.npy", "types.npy", "left_out.jsonl"} <= set(contents[0])
 
 
@@ -145,6 +149,7 @@ def test_a_process_that_dies_leaves_nothing_in_the_cache(
     tmp_path: Path, words: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.data.tokenise.CHUNK_CHARACTERS", 500)
+    monkeypatch.setattr("trainer.data.tokenise.FEW_CORES", ranks.cores())
     file = rows.write(tmp_path / "a.jsonl", rows.completions(20_000))
     recipe = rows.recipe(file, workers=2)
     threading.Thread(target=_kill_a_child, args=(os.getpid(),), daemon=True).start()

@@ -10,10 +10,11 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.evaluate import Evaluate as Settings
 from trainer.data.corpus import Split
-from trainer.data.encode import Learned, Tokens
+from trainer.data.encode import Encoded
 from trainer.engine.engine import Engine
 from trainer.model.attention import own_attention
 from trainer.plan.files import write_json
+from trainer.tasks.causal_lm import takes_types
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,20 @@ class Sampler:
         chosen = [row for row in range(len(rows)) if not rows.learned(row)[0]][: self.settings.samples]
         self.model.eval()
         with self.engine.gathered(), own_attention(self.model):
-            samples = [self._answer(rows.tokens(row), rows.learned(row)) for row in chosen]
+            samples = [self._answer(rows.example(row)) for row in chosen]
         self.model.train()
         return samples
 
-    def _answer(self, tokens: Tokens, learned: Learned) -> Sample:
-        start = int(learned.argmax())
+    def _answer(self, example: Encoded) -> Sample:
+        tokens, start = example.tokens, int(example.learned.argmax())
         prompt = torch.from_numpy(tokens[:start].astype("int64"))[None].to(self.engine.device)
+        kinds = {}
+        if example.types is not None and takes_types(self.model):
+            kinds["token_type_ids"] = torch.from_numpy(example.types[:start].astype("int64"))[None].to(prompt.device)
         produced = self.model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
+            **kinds,
             max_new_tokens=self.settings.sample_tokens,
             do_sample=False,
             use_cache=True,

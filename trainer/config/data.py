@@ -169,7 +169,7 @@ class Data(Section):
     max_bad_rows: int = Field(0, ge=0)
     """Rows that may be wrong and are left out; one more, and the run is refused."""
     workers: int | None = Field(None, ge=1)
-    """Processes that turn rows into tokens; null: as many as there are cores."""
+    """Processes that turn rows into tokens; null: as many as there are cores, or threads of one where those are few."""
     cache: bool = True
     """Keep tokens for other runs over the same rows, in ~/.cache/shardtune; false: in the run folder alone."""
     streaming: bool = False

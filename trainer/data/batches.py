@@ -15,7 +15,7 @@ import torch
 
 from trainer import ranks
 from trainer.config.train import Train
-from trainer.data.encode import Learned, Tokens
+from trainer.data.encode import Encoded, Learned
 from trainer.data.epochs import Epochs, Numbers, weighted
 from trainer.data.packing import Layout, share_out
 from trainer.data.rank_zero import on_rank_zero
@@ -42,14 +42,18 @@ class Batch:
     """Lengths of the examples that stand end to end; None where rows are padded."""
     tokens: int
     """Tokens of examples, padding left out."""
+    token_type_ids: torch.Tensor | None = None
+    """Which of several texts a token belongs to [B, S]; None where no row has several."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids", "targets")
         }
-        mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
-        return replace(self, attention_mask=mask, **moved)
+        for name in ("attention_mask", "token_type_ids"):
+            values = getattr(self, name)
+            moved[name] = None if values is None else values.to(device, non_blocking=True)
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Windows:
         """What this rank computes for step `step`."""
         rows, epoch = self.epochs.rows(step)
         mine = share_out(rows, self.split.lengths, self.layout, self.ranks)[self.rank]
-        held = ([(self.split.tokens(row), self.split.learned(row)) for row in group] for group in mine)
+        held = ([self.split.example(row) for row in group] for group in mine)
         return Window(tuple(batch_of(group, self.layout) for group in held), len(rows), epoch)
 
     def __iter__(self) -> Iterator[Window]:
@@ -156,20 +160,27 @@ class Streamed:
         rows, position = ranks.broadcast(on_rank_zero(lambda: stream.step(self.layout) if stream else None))
         lengths = np.array([len(row.tokens) for row in rows])
         mine = share_out(list(range(len(rows))), lengths, self.layout, self.ranks)[self.rank]
-        held = ([(rows[row].tokens, rows[row].learned) for row in group] for group in mine)
+        held = ([rows[row] for row in group] for group in mine)
         batches = tuple(batch_of(group, self.layout) for group in held)
         return Window(batches, len(rows), float(position["epoch"]), position)
 
 
-def batch_of(rows: Sequence[tuple[Tokens, Learned]], layout: Layout) -> Batch:
+def batch_of(rows: Sequence[Encoded], layout: Layout) -> Batch:
     """The micro-batch of these rows; a spare one where there are none: one token that predicts nothing."""
     if not rows:
-        spare = np.array([layout.pad], dtype=np.int32), np.zeros(1, dtype=np.bool_)
+        spare = Encoded(np.array([layout.pad], dtype=np.int32), np.zeros(1, dtype=np.bool_))
         return replace(batch_of([spare], layout), tokens=0)
-    segments = tuple(len(tokens) for tokens, _ in rows)
-    tokens = np.concatenate([tokens for tokens, _ in rows]).astype(np.int64)
-    targets = targets_of(tokens, np.concatenate([learned for _, learned in rows]), segments)
-    return _flat(tokens, targets, segments) if layout.packing else _padded(tokens, targets, segments, layout.pad)
+    segments = tuple(len(row.tokens) for row in rows)
+    tokens = np.concatenate([row.tokens for row in rows]).astype(np.int64)
+    targets = targets_of(tokens, np.concatenate([row.learned for row in rows]), segments)
+    batch = _flat(tokens, targets, segments) if layout.packing else _padded(tokens, targets, segments, layout.pad)
+    if all(row.types is None for row in rows):
+        return batch
+    # A row of one text is all of the first kind.
+    types = np.concatenate([np.zeros(len(row.tokens), np.int8) if row.types is None else row.types for row in rows])
+    kinds = torch.zeros_like(batch.input_ids)
+    kinds[... if batch.attention_mask is None else batch.attention_mask.bool()] = torch.from_numpy(types).long()
+    return replace(batch, token_type_ids=kinds)
 
 
 def targets_of(tokens: Numbers, learned: Learned, segments: Sequence[int]) -> Numbers:

@@ -16,6 +16,7 @@ Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _NOT_BYTES = 1 << 40
 """The length of a token of which it is not known how many bytes it stands for."""
+_UNSEEN = -1
 
 
 class Bordered:
@@ -27,7 +28,12 @@ class Bordered:
 
     def __init__(self, backend: "Tokenizer") -> None:
         self._backend = backend
-        self._bytes = _bytes_of_tokens(backend)
+        # Some put a space before a text.
+        self._lengths = _Lengths(backend) if _has_lengths(backend) else None
+        if self._lengths is not None:
+            letter = np.array(backend.encode("a", add_special_tokens=False).ids, dtype=np.int32)
+            if self._lengths.of(letter).sum() != 1:
+                self._lengths = None
         self._composes = backend.normalizer is not None
 
     def encode(self, texts: Sequence[str], borders: Sequence[Sequence[int]]) -> list[tuple[Tokens, Counts]]:
@@ -35,7 +41,7 @@ class Bordered:
 
         Borders are characters in rising order; the tokens are those of the whole text.
         """
-        found = [None] * len(texts) if self._bytes is None else self._by_bytes(self._bytes, texts, borders)
+        found = [None] * len(texts) if self._lengths is None else self._by_bytes(self._lengths, texts, borders)
         others = [number for number, row in enumerate(found) if row is None]
         encodings = self._backend.encode_batch([texts[number] for number in others], add_special_tokens=False)
         placed = (
@@ -45,12 +51,12 @@ class Bordered:
         return [next(placed) if row is None else row for row in found]
 
     def _by_bytes(
-        self, bytes_of: Counts, texts: Sequence[str], borders: Sequence[Sequence[int]]
+        self, lengths: "_Lengths", texts: Sequence[str], borders: Sequence[Sequence[int]]
     ) -> list[tuple[Tokens, Counts] | None]:
         """None where the tokens of a text are not its bytes."""
         ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
         tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
-        ends = np.cumsum(bytes_of[tokens])
+        ends = np.cumsum(lengths.of(tokens))
         rows: list[tuple[Tokens, Counts] | None] = []
         first = before = 0
         for row, text, places in zip(ids, texts, borders, strict=True):
@@ -90,23 +96,43 @@ def _placed(encoding: "Encoding", text: str, places: Sequence[int]) -> tuple[Tok
     return np.array(encoding.ids, dtype=np.int32), np.array(counts, dtype=np.int64)
 
 
-def _bytes_of_tokens(backend: "Tokenizer") -> Counts | None:
-    """How many bytes of a text each token stands for [V]; None where that is not constant."""
+def _has_lengths(backend: "Tokenizer") -> bool:
+    """Whether each token stands for as many bytes wherever it stands."""
     from tokenizers import decoders, models
 
     if not (isinstance(backend.model, models.BPE) and isinstance(backend.decoder, decoders.ByteLevel)):
-        return None
+        return False
     normalizer = json.loads(backend.normalizer.__getstate__()) if backend.normalizer else {"type": "None"}
     steps = normalizer.get("normalizers", [normalizer])
-    if {step["type"] for step in steps} - {"NFC", "None"}:
-        return None
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    bytes_of = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)
-    # A byte is one character there.
-    bytes_of[np.fromiter(vocabulary.values(), dtype=np.int64)] = np.fromiter(map(len, vocabulary), dtype=np.int64)
-    if backend.model.unk_token in vocabulary:
-        bytes_of[vocabulary[backend.model.unk_token]] = _NOT_BYTES
-    for number, token in backend.get_added_tokens_decoder().items():
-        bytes_of[number] = len(token.content.encode())
-    # Some put a space before a text.
-    return bytes_of if bytes_of[backend.encode("a", add_special_tokens=False).ids].sum() == 1 else None
+    return not {step["type"] for step in steps} - {"NFC", "None"}
+
+
+class _Lengths:
+    """How many bytes of a text each token stands for; looked up once for each token that is met."""
+
+    def __init__(self, backend: "Tokenizer") -> None:
+        self._backend = backend
+        self._added = {
+            number: len(token.content.encode()) for number, token in backend.get_added_tokens_decoder().items()
+        }
+        self._bytes = np.full(0, _UNSEEN, dtype=np.int64)
+
+    def of(self, tokens: Tokens) -> Counts:
+        """The bytes of each token [S]; two threads may ask at a time."""
+        known, most = self._bytes, int(tokens.max(initial=-1))
+        if most >= len(known):
+            known = np.pad(known, (0, most + 1 - len(known)), constant_values=_UNSEEN)
+        lengths: Counts = known[tokens]
+        if np.any(unseen := lengths == _UNSEEN):
+            for number in np.unique(tokens[unseen]).tolist():
+                known[number] = self._length(number)
+            lengths = known[tokens]
+        self._bytes = known
+        return lengths
+
+    def _length(self, number: int) -> int:
+        if number in self._added:
+            return self._added[number]
+        token = self._backend.id_to_token(number)
+        # A byte is one character there.
+        return _NOT_BYTES if token is None or token == self._backend.model.unk_token else len(token)

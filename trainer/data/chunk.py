@@ -14,7 +14,7 @@ from trainer.data.encode import Encoded
 from trainer.data.example import Example
 from trainer.data.label_noise import text_of
 from trainer.data.leakage import prompt_digest
-from trainer.data.left_out import LeftOut
+from trainer.data.row import LeftOut
 from trainer.data.split import count_targets
 from trainer.errors import Problem
 

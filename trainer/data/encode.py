@@ -1,6 +1,6 @@
 """From what rows say to tokens, and which of them are learned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from trainer.errors import Problem, RecipeError
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Encoded", "Encoder", "Learned", "Tokens", "Types"]
+__all__ = ["Encoded", "Encoder", "Learned", "Tokens", "Types", "Planned"]
 
 Learned = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Types = np.ndarray[tuple[int], np.dtype[np.int8]]
@@ -51,6 +51,20 @@ class Encoded:
             types=None if self.types is None else self.types[:length],
             words=None if self.words is None else self.words[:length],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Examples before they are tokens."""
+
+    examples: Sequence[Example]
+    plans: Sequence[list[Part] | Problem | None]
+    """The texts of each example and the special tokens around them; None for words."""
+
+    @property
+    def runs(self) -> list[Run]:
+        """The texts of all of them."""
+        return [part for plan in self.plans if isinstance(plan, list) for part in plan if isinstance(part, Run)]
 
 
 class Encoder:
@@ -92,12 +106,24 @@ class Encoder:
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
         """The tokens of each example in order; a Problem where the chat template cannot write one."""
-        plans = [None if example.words else self._plan(example) for example in examples]
-        texts = [part for plan in plans if isinstance(plan, list) for part in plan if isinstance(part, Run)]
-        found = iter(self._bordered.encode([run.text for run in texts], [run.ends for run in texts]))
-        words = iter(self._encode_words([example for example in examples if example.words]))
+        written = self.write(examples)
+        return self.join(written, self.tokens(written))
+
+    def write(self, examples: Sequence[Example]) -> "Planned":
+        """What is tokenised of the examples."""
+        return Planned(examples, [None if example.words else self._plan(example) for example in examples])
+
+    def tokens(self, written: "Planned") -> list[tuple[Tokens, Counts]]:
+        """The tokens of each text; other threads go on meanwhile."""
+        runs_of = written.runs
+        return self._bordered.encode([run.text for run in runs_of], [run.ends for run in runs_of])
+
+    def join(self, written: "Planned", tokens: Iterable[tuple[Tokens, Counts]]) -> list[Encoded | Problem]:
+        """The tokens of each example from those of the texts."""
+        found = iter(tokens)
+        words = iter(self._encode_words([example for example in written.examples if example.words]))
         encoded: list[Encoded | Problem] = []
-        for example, plan in zip(examples, plans, strict=True):
+        for example, plan in zip(written.examples, written.plans, strict=True):
             if plan is None:
                 encoded.append(next(words))
             elif isinstance(plan, Problem):

@@ -105,10 +105,9 @@ class Example:
 
     def digest(self) -> int:
         """A number of 64 bits that depends on what the row says, not on where it stands."""
-        content = hashlib.blake2b(digest_size=8)
-        for text in (*self.texts(), *self.tags, *(image.digest() for image in self.images)):
-            content.update(f"\0{len(text)}\0{text}".encode())
-        return int.from_bytes(content.digest())
+        texts = (*self.texts(), *self.tags, *(image.digest() for image in self.images))
+        content = "".join([f"\0{len(text)}\0{text}" for text in texts])
+        return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest())
 
 
 def question_and_answer(question: str | None, answer: str | None) -> tuple[Piece, ...]:

@@ -5,8 +5,7 @@ import numpy as np
 from trainer.config.data import Data, Format
 from trainer.data.encode import Encoded
 from trainer.data.example import Example
-from trainer.data.left_out import LeftOut
-from trainer.data.row import BadRow
+from trainer.data.row import BadRow, LeftOut
 from trainer.data.split import count_targets
 
 

@@ -61,11 +61,16 @@ def prompt_digest(example: Example) -> int:
 
     Case, white space and compatible forms of letters are left aside. 0 where it asks nothing, or too little to tell.
     """
-    words = unicodedata.normalize("NFKC", " ".join(asked(example))).casefold().split()
+    words = " ".join(map(_plain, asked(example))).split()
     prompt = " ".join([*words, *(image.digest() for image in example.images)])
     if len(prompt) < SHORTEST_PROMPT:
         return 0
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest()) or 1
+
+
+def _plain(text: str) -> str:
+    """Without case and compatible forms; ASCII has no such forms, and to look for them takes long."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
 def asked(example: Example) -> Iterator[str]:

@@ -22,6 +22,8 @@ from trainer.data.duplicates import wants_signatures
 from trainer.data.encode import Encoder
 from trainer.data.facts import Numbers
 from trainer.data.findings import Findings
+from trainer.data.formats import examples
+from trainer.data.images import identity as images_identity
 from trainer.data.row import BadRow
 from trainer.data.selection import LEAKS, REVIEW, Selection, label_columns, select
 from trainer.data.sources import identity, name_of, test_sources, train_sources, validation_sources
@@ -85,11 +87,13 @@ class Preparation:
             raise RunError(message) from error
 
     def _identities(self, sources: Sources) -> list[Any]:
-        """What changes with the rows; what cannot be read goes to the findings."""
+        """What changes with the rows and with the images that they name; what cannot be read goes to the findings."""
         found = []
         for key, source in sources:
             try:
                 found.append(identity(source))
+                if source.format == "image_text":
+                    found.append([images_identity(examples(key, source))])
             except DataError as error:
                 for problem in error.problems:
                     self.findings.add(key, problem)
@@ -128,7 +132,7 @@ class Preparation:
         """Whether a folder holds all rows of a list now."""
         sources = self.lists[name]
         tokeniser = Tokeniser(self.data, sources, self.encoder if name in SPLITS else None, self._wanted(name))
-        tokenise(tokeniser, self.findings, folder, self.data.workers or ranks.cores())
+        tokenise(tokeniser, self.findings, folder, self.data.workers)
         if not self.findings and self._identities(sources) != identities:
             message = "changed while it was read; start again when it is written"
             self.findings.add(name, Problem(" or ".join(name_of(source) for _, source in sources), message))

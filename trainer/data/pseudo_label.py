@@ -20,8 +20,7 @@ from trainer.data.example import Example
 from trainer.data.findings import Findings
 from trainer.data.formats import parse
 from trainer.data.leakage import asked
-from trainer.data.left_out import LeftOut
-from trainer.data.row import Row
+from trainer.data.row import LeftOut, Row
 from trainer.data.sources import identity, read
 from trainer.errors import Problem, RecipeError
 from trainer.plan.files import write_text

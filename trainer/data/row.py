@@ -1,10 +1,23 @@
-"""One row as a file holds it, or what is wrong with it."""
+"""One row as a file holds it, what is wrong with it, or why it is left out."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from trainer.errors import Problem
+
+Reason = Literal[
+    "wrong",
+    "cleaned away",
+    "nothing learned",
+    "too long",
+    "learned part cut off",
+    "duplicate",
+    "leaked",
+    "unsure",
+]
+"""What rows left out are counted by."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +53,21 @@ class Row(NamedTuple):
     def bad(self, message: str) -> BadRow:
         """The Problem of this row."""
         return BadRow.at(self.source, self.line, message)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that training does not see: a line of quarantine.jsonl."""
+
+    reason: Reason
+    source: str
+    """Its file, or the name of a set."""
+    line: int
+    why: str
+    tokens: int = 0
+    """How long it is, where it is too long; where its learned part begins, where that is cut off."""
+
+    def to_line(self) -> str:
+        """Its line of quarantine.jsonl."""
+        entry = {"source": self.source, "line": self.line, "why": self.why}
+        return json.dumps(entry, ensure_ascii=False) + "\n"

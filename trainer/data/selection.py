@@ -16,7 +16,7 @@ from trainer.data.facts import Facts, Numbers
 from trainer.data.label_noise import suspects
 from trainer.data.labels import unseen_labels
 from trainer.data.leakage import Leak
-from trainer.data.left_out import LeftOut, Reason
+from trainer.data.row import LeftOut, Reason
 from trainer.data.splitting import Sides
 from trainer.data.store import BLOCK, Store
 from trainer.errors import DataError, Problem

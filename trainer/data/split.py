@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.encode import Learned, Tokens, Types
+from trainer.data.encode import Encoded, Learned, Tokens, Types
 
 Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -64,6 +64,10 @@ class Split:
     def types(self, row: int) -> Types | None:
         """Which of several texts each token of one example belongs to, int8 [S]; None where no row has several."""
         return self._part("types", row) if "types" in self._arrays else None
+
+    def example(self, row: int) -> Encoded:
+        """All of one example."""
+        return Encoded(self.tokens(row), self.learned(row), self.types(row))
 
     def _part(self, name: str, row: int) -> Any:
         stored = row if self._chosen is None else self._chosen[row]

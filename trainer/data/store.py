@@ -16,8 +16,7 @@ import numpy as np
 
 from trainer.data.chunk import KINDS, Chunk, Wanted
 from trainer.data.facts import Column, Facts, Numbers
-from trainer.data.left_out import LeftOut
-from trainer.data.row import BadRow
+from trainer.data.row import BadRow, LeftOut
 from trainer.data.split import Split
 
 _OF_EXAMPLES = ("tokens", "learned", "types", "starts", "lengths", "targets", "source")

@@ -23,9 +23,9 @@ from trainer.data.example import Example
 from trainer.data.files import File, parts
 from trainer.data.fit import fit
 from trainer.data.formats import parse
-from trainer.data.left_out import LeftOut
+from trainer.data.images import check
 from trainer.data.packing import Layout
-from trainer.data.row import BadRow, Row
+from trainer.data.row import BadRow, LeftOut, Row
 from trainer.data.sources import read, train_sources
 from trainer.errors import DataError, Problem
 
@@ -214,6 +214,11 @@ class _Reader:
         if isinstance(cleaned, str):
             made.left_out = LeftOut("cleaned away", row.source, row.line, cleaned)
             return made, None
+        if (unseen := check(cleaned)) is not None:
+            if not isinstance(unseen, BadRow):
+                raise DataError([unseen])
+            made.left_out = LeftOut("wrong", row.source, row.line, unseen.message)
+            return made, None
         return made, cleaned if made.copies else None
 
     def _tokenise(self, waiting: list[tuple[_Read, Example]]) -> None:
@@ -226,7 +231,7 @@ class _Reader:
                 made.left_out = LeftOut("wrong", example.source, example.line, fitted.message)
             else:
                 # A copy, because these are parts of larger arrays, which a block need not hold.
-                made.examples = [Encoded(one.tokens.copy(), one.learned.copy()) for one in fitted]
+                made.examples = [replace(one, tokens=one.tokens.copy(), learned=one.learned.copy()) for one in fitted]
 
 
 def _is_full(layout: Layout, examples: int, tokens: int) -> bool:

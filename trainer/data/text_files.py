@@ -51,7 +51,7 @@ def _object(file: TextFile, number: int, line: str) -> Row | BadRow:
         message = "is not JSON that can be read: it is nested too deep"
     except json.JSONDecodeError as error:
         hint = "; a JSONL file holds one object on each line" if line.strip() in ("[", "{") else ""
-        message = file.wrong(line) or f"is not JSON: {error.msg} at column {error.colno}{hint}"
+        message = file.wrong(line) or f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}{hint}"
     except ValueError as error:
         message = f"is not JSON that can be read: {error}"
     else:

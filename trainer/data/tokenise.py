@@ -1,29 +1,36 @@
 """From the rows of a list of sources to a store of their tokens, in several processes."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer import ranks
 from trainer.config.data import Data, Source
+from trainer.data.borders import Counts
 from trainer.data.chunk import Chunk, Making, Wanted
 from trainer.data.clean import Cleaner
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoded, Encoder, Planned, Tokens
 from trainer.data.example import Example
 from trainer.data.findings import LOOKED_AT, Findings
 from trainer.data.fit import fit
 from trainer.data.formats import parse
 from trainer.data.images import check
-from trainer.data.left_out import LeftOut, Reason
 from trainer.data.processes import in_order
-from trainer.data.row import BadRow, Row
+from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
 from trainer.data.store import Writer
 from trainer.errors import Problem
 
 CHUNK_ROWS = 1000
-CHUNK_CHARACTERS = 256_000
+CHUNK_CHARACTERS = 500_000
 """Rows are handed out together until there are so many of either; tokens take 100 bytes each until they are arrays."""
+FEW_CORES = 4
+"""Up to so many, the tokenizer's own threads keep them busy, and other processes would cost more than they bring."""
+AHEAD = 3
+"""Stretches that the tokenizer works on or may go on with; two threads wait for it, so that it never waits for one."""
 
 Sources = Sequence[tuple[str, Source]]
 
@@ -39,6 +46,18 @@ class Stretch:
     rows: Sequence[Row | Problem]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Rows between their text and their tokens."""
+
+    making: Making
+    source: Source
+    sound: list[tuple[int, Example]]
+    """What is tokenised, each with the number of its row in the source."""
+    planned: Planned | None
+    """Without an encoder there is nothing to tokenise."""
+
+
 class Tokeniser:
     """Turns rows of some sources into arrays. It pickles, so that other processes can do it too."""
 
@@ -49,6 +68,11 @@ class Tokeniser:
 
     def __call__(self, stretch: Stretch) -> Chunk:
         """What becomes of some rows."""
+        begun = self.begin(stretch)
+        return self.end(begun, self.tokens(begun))
+
+    def begin(self, stretch: Stretch) -> "Begun":
+        """Reads what rows say, and cleans it."""
         key, source = self.sources[stretch.source]
         making = Making(stretch.source, len(stretch.rows), self.wanted)
         sound: list[tuple[int, Example]] = []
@@ -62,13 +86,23 @@ class Tokeniser:
                 making.wrong.append((number, unseen))
             else:
                 sound.append((number, cleaned))
-        if self.encoder is None:
-            for _, example in sound:
+        planned = None if self.encoder is None else self.encoder.write([example for _, example in sound])
+        return Begun(making, source, sound, planned)
+
+    def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
+        """The tokens of their texts; other threads go on meanwhile."""
+        return () if self.encoder is None or begun.planned is None else self.encoder.tokens(begun.planned)
+
+    def end(self, begun: "Begun", tokens: Sequence[tuple[Tokens, Counts]]) -> Chunk:
+        """Puts the arrays together."""
+        making = begun.making
+        if self.encoder is None or begun.planned is None:
+            for _, example in begun.sound:
                 making.keep(example, 0, [])
         else:
-            encoded = self.encoder.encode([example for _, example in sound])
-            for (number, example), tokens in zip(sound, encoded, strict=True):
-                self._fit(making, number, example, source, tokens)
+            encoded = self.encoder.join(begun.planned, tokens)
+            for (number, example), row in zip(begun.sound, encoded, strict=True):
+                self._fit(making, number, example, begun.source, row)
         return making.made()
 
     def _fit(self, making: Making, number: int, example: Example, source: Source, row: Encoded | Problem) -> None:
@@ -82,15 +116,16 @@ class Tokeniser:
             making.keep(example, len(row.tokens) + row.lost, fitted)
 
 
-def tokenise(tokeniser: Tokeniser, findings: Findings, folder: Path, processes: int) -> None:
-    """The store of all rows of the sources; what is wrong goes to the findings.
+def tokenise(tokeniser: Tokeniser, findings: Findings, folder: Path, processes: int | None) -> None:
+    """The store of all rows of the sources, made by so many processes (None: as suits this machine); what is wrong goes
+    to the findings.
 
     Once those refuse the run, the first rows of each source are looked at, and the store is of no use.
     """
     reading = _Reading(tokeniser.sources, findings)
     tokens: dict[Reason, tuple[int, int]] = {}
     with Writer(folder, tokeniser.wanted) as store:
-        for chunk in in_order(tokeniser, reading.stretches(), processes):
+        for chunk in _made(tokeniser, reading.stretches(), processes):
             if reading.tell(chunk) and not findings:
                 store.add(tokeniser.sources[chunk.source][0], chunk)
                 for row in chunk.left_out:
@@ -100,6 +135,25 @@ def tokenise(tokeniser: Tokeniser, findings: Findings, folder: Path, processes: 
     if store.info.rows == 0 and not findings:
         key = tokeniser.sources[0][0].rpartition(".")[0]
         findings.add(key, _nothing_left(key, tokeniser.data.max_length, store.info.left_out, tokens))
+
+
+def _made(tokeniser: Tokeniser, stretches: Iterator[Stretch], processes: int | None) -> Iterator[Chunk]:
+    """What becomes of each stretch, in order."""
+    cores = ranks.cores()
+    if processes is not None or cores > FEW_CORES:
+        yield from in_order(tokeniser, stretches, processes or cores)
+        return
+    # The tokenizer's own work is nine tenths: this thread is ahead with the rest while that has all cores.
+    with ranks.all_tokenizer_threads(), ThreadPoolExecutor(max_workers=2) as threads:
+        held = deque[tuple[Begun, Future[Sequence[tuple[Tokens, Counts]]]]]()
+        for stretch in stretches:
+            begun = tokeniser.begin(stretch)
+            held.append((begun, threads.submit(tokeniser.tokens, begun)))
+            if len(held) > AHEAD:
+                begun, tokens = held.popleft()
+                yield tokeniser.end(begun, tokens.result())
+        for begun, tokens in held:
+            yield tokeniser.end(begun, tokens.result())
 
 
 class _Reading:
@@ -141,13 +195,14 @@ class _Reading:
 
 def _characters(value: Any) -> int:
     """About how long the text in a value is."""
+    # Sets of the hub may bring other kinds of mappings; to ask for those takes long.
     if isinstance(value, str):
         return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_characters, value.values()))
+    if isinstance(value, dict):
+        return sum([_characters(part) for part in value.values()])
     if isinstance(value, list | tuple):
-        return sum(map(_characters, value))
-    return 8
+        return sum([_characters(part) for part in value])
+    return sum(map(_characters, value.values())) if isinstance(value, Mapping) else 8
 
 
 def _of_row(problem: Problem, row: Row | Example | Problem) -> Problem:

@@ -5,6 +5,8 @@ Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ class CausalLM(nn.Module):
         self.compute = compute
         self.whole = whole
         self.bend = _bend(model.config)
+        self.takes_types = takes_types(model)
         self.own_forward = False
         """Whether the model's own forward makes the logits of all positions, because ours would differ."""
 
@@ -44,9 +47,9 @@ class CausalLM(nn.Module):
         targets = batch.targets[wanted]
         with self._precision(batch.input_ids.device):
             if self.own_forward:
-                logits = self.model(**_inputs(batch)).logits[wanted]
+                logits = self.model(**self._inputs(batch)).logits[wanted]
                 return {"loss": nn.functional.cross_entropy(logits.float(), targets, reduction="sum")}
-            hidden = self.model.base_model(**_inputs(batch)).last_hidden_state[wanted]
+            hidden = self.model.base_model(**self._inputs(batch)).last_hidden_state[wanted]
             vocabulary = self.model.get_input_embeddings().num_embeddings
             head = self.model.get_output_embeddings()
             return {"loss": linear_cross_entropy(head, hidden, targets, vocabulary, after=self.bend, whole=self.whole)}
@@ -68,19 +71,46 @@ class CausalLM(nn.Module):
         self.eval()
         gaps, sizes = torch.zeros(2), torch.full((2,), 1e-12)
         with self._precision(batch.input_ids.device):
-            hidden = self.model.base_model(**_inputs(batch)).last_hidden_state
+            hidden = self.model.base_model(**self._inputs(batch)).last_hidden_state
             with own_attention(self.model), library.turned_off():
-                for ours, tokens in _examples(batch, hidden):
-                    places = torch.linspace(0, len(tokens) - 1, min(8, len(tokens)), device=tokens.device).long()
-                    body = self.model.base_model(input_ids=tokens[None], use_cache=False).last_hidden_state[0, places]
-                    logits = self.model(input_ids=tokens[None], use_cache=False).logits[0, places]
-                    for index, (own, theirs) in enumerate(((ours[places], body), (self.head(body), logits))):
-                        gaps[index] = max(gaps[index], (own.float() - theirs.float()).abs().max())
+                for ours, own in self._examples(batch, hidden):
+                    places = torch.linspace(0, len(ours) - 1, min(8, len(ours)), device=ours.device).long()
+                    body = self.model.base_model(**own, use_cache=False).last_hidden_state[0, places]
+                    logits = self.model(**own, use_cache=False).logits[0, places]
+                    for index, (mine, theirs) in enumerate(((ours[places], body), (self.head(body), logits))):
+                        gaps[index] = max(gaps[index], (mine.float() - theirs.float()).abs().max())
                         sizes[index] = max(sizes[index], theirs.float().abs().max())
         self.train(training)
         reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
         body_gap, head_gap = (gaps / sizes).tolist()
         return (body_gap, head_gap), 0.05 if reduced else 1e-4
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        """What transformers' forward takes of a micro-batch."""
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
+        if self.takes_types and batch.token_type_ids is not None:
+            inputs["token_type_ids"] = batch.token_type_ids
+        if batch.segments is not None:
+            return {**inputs, "segments": Segments(batch.segments)}
+        return {**inputs, "attention_mask": batch.attention_mask}
+
+    def _examples(self, batch: Batch, hidden: torch.Tensor) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Hidden states [S, H] of each example of a micro-batch, and what the model itself takes of it [1, S]."""
+        columns = {"hidden": hidden, "input_ids": batch.input_ids}
+        if self.takes_types and batch.token_type_ids is not None:
+            columns["token_type_ids"] = batch.token_type_ids
+        found = []
+        if batch.segments is not None:
+            ends = list(accumulate(batch.segments))
+            places = [(0, end - length, end) for length, end in zip(batch.segments, ends, strict=True)]
+        else:
+            assert batch.attention_mask is not None, "a padded batch has a mask"
+            lengths = batch.attention_mask.sum(dim=1).tolist()
+            places = [(row, 0, length) for row, length in enumerate(lengths) if length]
+        for row, start, end in places:
+            parts = {name: column[row : row + 1, start:end] for name, column in columns.items()}
+            found.append((parts.pop("hidden")[0], parts))
+        return found
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.compute is None:
@@ -103,19 +133,10 @@ def _bend(config: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
     return bend
 
 
-def _inputs(batch: Batch) -> dict[str, Any]:
-    """What transformers' forward takes of a micro-batch."""
-    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "use_cache": False}
-    if batch.segments is not None:
-        return {**inputs, "segments": Segments(batch.segments)}
-    return {**inputs, "attention_mask": batch.attention_mask}
+def takes_types(model: PreTrainedModel) -> bool:
+    """Whether the model, like BERT, tells several texts of a row apart.
 
-
-def _examples(batch: Batch, hidden: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Hidden states [S, H] and tokens [S] of each example of a micro-batch."""
-    if batch.segments is not None:
-        lengths = list(batch.segments)
-        return list(zip(torch.split(hidden[0], lengths), torch.split(batch.input_ids[0], lengths), strict=True))
-    assert batch.attention_mask is not None, "a padded batch has a mask"
-    lengths = batch.attention_mask.sum(dim=1).tolist()
-    return [(hidden[row, :length], batch.input_ids[row, :length]) for row, length in enumerate(lengths) if length]
+    GPT-2 and its kin have such an input too, and add the embedding of the word with that number.
+    """
+    kinds = getattr(model.config, "type_vocab_size", None) or 0
+    return kinds > 1 and "token_type_ids" in signature(model.base_model.forward).parameters

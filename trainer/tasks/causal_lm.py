@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trainer.data.batches import IGNORED, Batch
+from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
 from trainer.model.cross_entropy import linear_cross_entropy
 
@@ -64,6 +65,8 @@ class CausalLM(nn.Module):
         """
         training = self.training
         self.eval()
+        if batch.segments is not None:
+            isolation.check(self.model)
         gaps, sizes = torch.zeros(2), torch.full((2,), 1e-12)
         with self._precision(batch.input_ids.device):
             hidden = self.model.base_model(**_inputs(batch)).last_hidden_state

@@ -134,7 +134,10 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
+        ("cut_cross_entropy", "trainer/model/fused_loss.py"),
         ("deepspeed", "trainer/engine/deepspeed.py"),
+        ("flash_attn", "trainer/model/flash_attention.py"),
+        ("liger_kernel", "trainer/model/fused_loss.py"),
         ("peft", "trainer/adapter/lora.py"),
         ("tensorboard", "trainer/callbacks/tensorboard.py"),
         ("torch.utils.tensorboard", "trainer/callbacks/tensorboard.py"),

@@ -34,11 +34,10 @@ def check(model: PreTrainedModel) -> None:
     windows = sum(asked.window is not None for asked in segments.asked)
     if kinds and windows != kinds.count("sliding_attention"):
         raise refused("does not hand the windows of its layers on to its attention")
-    others = tokens[0].clone()
-    others.split(LENGTHS)[1].copy_(tokens[1].split(LENGTHS)[1])
-    moved = [
-        (one - two).abs().max() for one, two in zip(before, _states(model, others, Segments(LENGTHS)), strict=True)
-    ]
+    changed, middle = tokens[0].clone(), slice(LENGTHS[0], LENGTHS[0] + LENGTHS[1])
+    changed[middle] = tokens[1, middle]
+    after = _states(model, changed, Segments(LENGTHS))
+    moved = [(one - two).abs().max() for one, two in zip(before, after, strict=True)]
     size = max(part.abs().max() for part in before)
     if max(moved[0], moved[2]) > _allowed(model, before[0].dtype) * size:
         raise refused("lets the examples of a row see each other")
@@ -54,13 +53,13 @@ def _states(model: PreTrainedModel, tokens: torch.Tensor, segments: Segments) ->
     with torch.no_grad(), using(model, SEGMENTS):
         states = model.base_model(**inputs, segments=segments, use_cache=False).last_hidden_state[0]
     model.train(training)
-    return tuple(states.split(segments.lengths))
+    return torch.split(states, list(segments.lengths))
 
 
 def _allowed(model: PreTrainedModel, dtype: torch.dtype) -> float:
-    """How much the others may move, relative to the largest state; no more than what rounding makes of other shapes.
+    """How much the others may move, relative to the largest state: no more than rounding does in other shapes.
 
-    What an expert computes at once depends on who else is sent to it, which in half precision may send a token elsewhere.
+    What an expert computes at once depends on who else is sent to it; in half precision that may send a token elsewhere.
     """
     if dtype == torch.float32:
         return 1e-5

@@ -59,7 +59,7 @@ def _states(model: PreTrainedModel, tokens: torch.Tensor, segments: Segments) ->
 def _allowed(model: PreTrainedModel, dtype: torch.dtype) -> float:
     """How much the others may move, relative to the largest state: no more than rounding does in other shapes.
 
-    What an expert computes at once depends on who else is sent to it; in half precision that may send a token elsewhere.
+    What an expert computes at once depends on who else is sent to it; in half precision that may send one elsewhere.
     """
     if dtype == torch.float32:
         return 1e-5

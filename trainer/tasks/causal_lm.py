@@ -3,7 +3,6 @@
 Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import PreTrainedModel
 from trainer.data.batches import IGNORED, Batch
 from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
-from trainer.model.cross_entropy import linear_cross_entropy
+from trainer.model.head import head_of
 
 WEIGHTS = {"loss": 1.0}
 """The terms of this task's loss and their weights."""
@@ -34,7 +33,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.compute = compute
         self.whole = whole
-        self.bend = _bend(model.config)
+        self.head = head_of(model)
         self.own_forward = False
         """Whether the model's own forward makes the logits of all positions, because ours would differ."""
 
@@ -47,14 +46,7 @@ class CausalLM(nn.Module):
                 logits = self.model(**_inputs(batch)).logits[wanted]
                 return {"loss": nn.functional.cross_entropy(logits.float(), targets, reduction="sum")}
             hidden = self.model.base_model(**_inputs(batch)).last_hidden_state[wanted]
-            vocabulary = self.model.get_input_embeddings().num_embeddings
-            head = self.model.get_output_embeddings()
-            return {"loss": linear_cross_entropy(head, hidden, targets, vocabulary, after=self.bend, whole=self.whole)}
-
-    def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [T, V] of hidden states [T, H]."""
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
-        return logits if self.bend is None else self.bend(logits)
+            return {"loss": self.head.loss(hidden, targets, whole=self.whole)}
 
     @torch.no_grad()
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
@@ -75,7 +67,7 @@ class CausalLM(nn.Module):
                     places = torch.linspace(0, len(tokens) - 1, min(8, len(tokens)), device=tokens.device).long()
                     body = self.model.base_model(input_ids=tokens[None], use_cache=False).last_hidden_state[0, places]
                     logits = self.model(input_ids=tokens[None], use_cache=False).logits[0, places]
-                    for index, (own, theirs) in enumerate(((ours[places], body), (self.head(body), logits))):
+                    for index, (own, theirs) in enumerate(((ours[places], body), (self.head.logits(body), logits))):
                         gaps[index] = max(gaps[index], (own.float() - theirs.float()).abs().max())
                         sizes[index] = max(sizes[index], theirs.float().abs().max())
         self.train(training)
@@ -87,21 +79,6 @@ class CausalLM(nn.Module):
         if self.compute is None:
             return nullcontext()
         return torch.autocast(device.type, self.compute)
-
-
-def _bend(config: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The scale and the soft cap of a model's configuration, on logits [T, V]; None where it has neither."""
-    scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
-    cap = getattr(config, "final_logit_softcapping", None)
-    if scale is None and divisor is None and cap is None:
-        return None
-
-    def bend(logits: torch.Tensor) -> torch.Tensor:
-        logits = logits if scale is None else logits * scale
-        logits = logits if divisor is None else logits / divisor
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    return bend
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:

@@ -65,10 +65,10 @@ def _module(model: PreTrainedModel) -> nn.Module:
     if chain and all(hasattr(model, name) for name in chain):
         return nn.Sequential(*(getattr(model, name) for name in chain))
     last: nn.Module = model.get_output_embeddings()
-    body = model.base_model
-    children: list[nn.Module] = list(model.children())
+    # A child that is a whole model has a body of its own.
+    children: list[nn.Module] = [child for child in model.children() if not isinstance(child, PreTrainedModel)]
     for child in children:
-        if child is not body and any(module is last for module in child.modules()):
+        if child is not model.base_model and any(module is last for module in child.modules()):
             return child
     return last
 

@@ -142,7 +142,7 @@ class _Plain(torch.autograd.Function):
             total += _into_gradient(logits, targets[part], loss, logits)
             if d_hidden is not None:
                 d_hidden[part] = logits @ factor
-            if wanted[1] and d_weight is not None and d_weight.dtype == dtype:
+            if wanted[1] and d_weight is not None and dtype == weight.dtype:
                 d_weight.addmm_(logits.t(), inputs[part])
             elif wanted[1]:
                 d_weight = _added(d_weight, logits.t() @ inputs[part], weight.dtype)

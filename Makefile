@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test slow format lint types wheel clean
+.PHONY: help install dev demo test slow gpu format lint types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ test: $(VENV)/.dev ## the tests; more for pytest: make test PYTEST="-x -k lock"
 
 slow: $(VENV)/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -q -m "slow and not gpu" --timeout=1800 $(PYTEST)
+
+gpu: $(VENV)/.dev ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu --timeout=1800 $(PYTEST)
 
 format: $(VENV)/.dev ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only --quiet .

@@ -134,7 +134,10 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
+        ("cut_cross_entropy", "trainer/model/fused_loss.py"),
         ("deepspeed", "trainer/engine/deepspeed.py"),
+        ("flash_attn", "trainer/model/flash_attention.py"),
+        ("liger_kernel", "trainer/model/fused_loss.py"),
         ("peft", "trainer/adapter/lora.py"),
         ("tensorboard", "trainer/callbacks/tensorboard.py"),
         ("torch.utils.tensorboard", "trainer/callbacks/tensorboard.py"),
@@ -221,7 +224,7 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
 
 # Tests of something that is no single module: folders of them, and files.
 ACROSS = {"distributed", "gpu", "runs"}
-WITHOUT_A_MODULE = {"tests/test_house.py"}
+WITHOUT_A_MODULE = {"tests/test_house.py", "tests/model/test_against_plain.py"}
 
 
 def test_tests_mirror_the_modules() -> None:

@@ -69,12 +69,22 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     "a_deepspeed_file_needs_deepspeed": [
         ({"engine": {"kind": "torch", "deepspeed": {}}}, "engine.deepspeed: says nothing with engine.kind: torch"),
     ],
-    "segments_lay_rows_end_to_end": [
+    "attention_fits_the_layout": [
         ({"model": {"attention": "sdpa"}}, "model.attention: sdpa lets packed examples see each other"),
         ({"model": {"attention": "eager"}}, "model.attention: eager lets packed examples see each other"),
         (
             {"model": {"attention": "segments"}, "data": {"packing": False}},
             "model.attention: segments is for packed rows; set it to auto, or data.packing: true",
+        ),
+        (
+            {"model": {"attention": "flex"}, "data": {"packing": False}},
+            "model.attention: flex is for packed rows; set it to auto, or data.packing: true",
+        ),
+    ],
+    "flash_computes_in_half_precision": [
+        (
+            {"model": {"attention": "flash", "dtype": "float32"}},
+            "model.attention: flash computes in bfloat16 or float16; set it to flex, or train.precision: bfloat16",
         ),
     ],
     "a_packed_row_holds_the_longest_example": [
@@ -220,6 +230,9 @@ KEPT: list[dict[str, dict[str, Any]]] = [
     {"engine": {"kind": "torch"}, "optimizer": {"master": "none"}},
     {"engine": {"kind": "auto", "zero": 3, "deepspeed": "zero3"}},
     {"model": {"attention": "segments"}},
+    {"model": {"attention": "flash"}},
+    {"model": {"attention": "flash", "dtype": "float32"}, "train": {"precision": "bfloat16"}},
+    {"model": {"attention": "flex", "dtype": "float32"}},
     {"model": {"attention": "eager"}, "data": {"packing": False}},
     {"batch": {"micro_tokens": 2048}},
     {"batch": {"micro_tokens": 16}, "data": {"packing": False}},

@@ -94,7 +94,7 @@ class Made:
             body = self.adapted.model.base_model
             one = Segments((probe().shape[1],))
             hidden = body(probe(), use_cache=False, segments=one).last_hidden_state
-            return self.module.head(hidden).numpy()
+            return self.module.head.logits(hidden).numpy()
 
 
 def rows(new: range) -> steps.Rows:

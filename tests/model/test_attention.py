@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -67,6 +69,72 @@ def test_a_window_sees_itself_and_the_tokens_just_before() -> None:
     seen = (places[:, None] >= places) & (places[:, None] - places < 2)
     expected = scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value
     torch.testing.assert_close(windowed, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_scores_are_bent_before_the_softmax(window: int | None) -> None:
+    query, key, value = _heads(length=6)
+    module = torch.nn.Module()
+
+    bent, _ = segments_attention(
+        module, query, key, value, None, segments=Segments((6,)), softcap=0.7, sliding_window=window
+    )
+
+    scores = 0.7 * torch.tanh((query @ key.transpose(2, 3)) / 8**0.5 / 0.7)
+    distance = torch.arange(6)[:, None] - torch.arange(6)
+    seen = (distance >= 0) & (distance < (window or 6))
+    expected = scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value
+    torch.testing.assert_close(bent, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_a_sink_takes_its_share_and_brings_nothing() -> None:
+    query, key, value = _heads(length=6)
+    sinks = torch.randn(4)
+
+    drained, _ = segments_attention(torch.nn.Module(), query, key, value, None, segments=Segments((6,)), s_aux=sinks)
+
+    scores = ((query @ key.transpose(2, 3)) / 8**0.5).exp().tril()
+    expected = scores @ value / (scores.sum(-1, keepdim=True) + sinks.exp().view(1, 4, 1, 1))
+    torch.testing.assert_close(drained, expected.transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_looks_both_ways_inside_each_example() -> None:
+    query, key, value = _heads()
+    module = torch.nn.Module()
+    module.is_causal = False  # type: ignore[assignment]
+
+    both, _ = segments_attention(module, query, key, value, None, segments=Segments(SEGMENT_LENGTHS))
+
+    parts = zip(*(tensor.split(SEGMENT_LENGTHS, dim=2) for tensor in (query, key, value)), strict=True)
+    expected = torch.cat([functional.scaled_dot_product_attention(*part) for part in parts], dim=2)
+    torch.testing.assert_close(both, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"attention_mask": torch.zeros(1, 1, 18, 18)}, "adds a mask or a bias of its own"),
+        ({"position_bias": torch.zeros(1, 4, 18, 18)}, "adds a mask or a bias of its own"),
+        ({"key": torch.zeros(1, 4, 7, 8), "value": torch.zeros(1, 4, 7, 8)}, "attends from one sequence to another"),
+        ({"is_causal": False, "sliding_window": 4}, "has a window that looks ahead"),
+    ],
+)
+def test_what_cannot_be_handed_on_is_refused(more: dict[str, Any], message: str) -> None:
+    query, key, value = _heads()
+    arguments = {"query": query, "key": key, "value": value, "attention_mask": None} | more
+
+    with pytest.raises(RecipeError, match=rf"data.packing: this model {message}.*; set it to false"):
+        segments_attention(torch.nn.Module(), segments=Segments(SEGMENT_LENGTHS), **arguments)
+
+
+def test_borders_are_made_once_for_all_layers() -> None:
+    segments = Segments(SEGMENT_LENGTHS)
+
+    borders = segments.borders(torch.device("cpu"))
+
+    assert borders.tolist() == [0, 5, 6, 15, 18]
+    assert borders.dtype == torch.int32
+    assert segments.borders(torch.device("cpu")) is borders
 
 
 def _llama(attention: str) -> PreTrainedModel:

@@ -136,6 +136,25 @@ def test_bfloat16_logits_are_summed_in_float32(head: nn.Linear) -> None:
     torch.testing.assert_close(loss, functional.cross_entropy(half(hidden).float(), targets, reduction="sum"))
 
 
+def test_under_autocast_chunks_add_up_in_the_type_of_the_weight(
+    head: nn.Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _chunks_of(4, monkeypatch)
+    # All alike, so that what a sum in bfloat16 would lose is no noise that cancels.
+    hidden = (torch.rand(1, HIDDEN) + 0.5).bfloat16().float().expand(2000, HIDDEN).contiguous()
+    targets = torch.full((2000,), 3)
+    rounded = [one.detach().bfloat16().double().requires_grad_() for one in head.parameters()]
+    exact = functional.cross_entropy(functional.linear(hidden.double(), *rounded), targets, reduction="sum")
+    wanted = torch.autograd.grad(exact, rounded[0])[0]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        made = linear_cross_entropy(head, hidden, targets, VOCABULARY)
+    (gradient,) = torch.autograd.grad(made, head.weight)
+
+    assert gradient.dtype == torch.float32
+    assert (gradient - wanted).norm() <= 5e-3 * wanted.norm()
+
+
 @pytest.mark.parametrize("positions", [0, 1])
 def test_no_target_gives_zero_with_a_gradient_for_every_weight(
     head: nn.Linear, positions: int, monkeypatch: pytest.MonkeyPatch

@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ def test_float16_needs_a_device(sections: dict[str, dict[str, str]], key: str) -
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_other_numbers_run_everywhere(dtype: str) -> None:
     assert problems(a_recipe.recipe(model={"dtype": dtype}), devices=0) == []
+
+
+@pytest.mark.parametrize("wanted", ["flash", "flex"])
+def test_kernels_of_a_device_need_one(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    recipe = a_recipe.recipe(model={"attention": wanted})
+
+    (problem,) = problems(recipe, devices=0)
+
+    assert str(problem) == (
+        f"model.attention: {wanted} needs a CUDA device, and there is none; set it to segments or auto"
+    )
+    assert [one.message for one in problems(recipe, devices=1)] == (
+        ["flex needs the package triton; pip install triton, or set it to auto"] if wanted == "flex" else []
+    )
 
 
 def offload(section: str, folder: Path) -> dict[str, Any]:

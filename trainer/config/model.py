@@ -28,9 +28,11 @@ class Model(Section):
     """A folder or hub id, or a mapping that trains a new one; null takes the one of `name`."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """How weights are stored and saved."""
-    attention: Literal["auto", "segments", "sdpa", "eager"] = "auto"
-    """segments: each example attends to itself alone, example by example, what packed rows need; sdpa and eager: those
-    of transformers, for padded rows; auto: segments with packing, else sdpa."""
+    attention: Literal["auto", "segments", "flash", "flex", "sdpa", "eager"] = "auto"
+    """For packed rows, where each example attends to itself alone: segments, example by example on any device; flash, a
+    kernel of variable lengths (the package flash-attn where it is installed, else torch's own), for CUDA and half
+    precision; flex, torch's flex_attention, for CUDA. For padded rows: sdpa and eager, those of transformers. auto: the
+    fastest of them that the device and the model have."""
     add_tokens: tuple[str, ...] = ()
     """Tokens that the tokenizer gets besides its own; their embeddings begin as the mean of all others and train, also
     beside an adapter."""

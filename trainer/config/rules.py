@@ -121,15 +121,26 @@ def offload_needs_what_is_shared_out(recipe: Recipe) -> Problem | None:
     return None
 
 
-def segments_lay_rows_end_to_end(recipe: Recipe) -> Problem | None:
+def attention_fits_the_layout(recipe: Recipe) -> Problem | None:
     """Packed rows need attention inside each example; padded rows need transformers' own."""
-    if recipe.data.packing and recipe.model.attention not in ("auto", "segments"):
+    wanted = recipe.model.attention
+    if recipe.data.packing and wanted in ("sdpa", "eager"):
         return Problem(
             "model.attention",
-            f"{recipe.model.attention} lets packed examples see each other; set it to auto, or data.packing: false",
+            f"{wanted} lets packed examples see each other; set it to auto, or data.packing: false",
         )
-    if not recipe.data.packing and recipe.model.attention == "segments":
-        return Problem("model.attention", "segments is for packed rows; set it to auto, or data.packing: true")
+    if not recipe.data.packing and wanted in ("segments", "flash", "flex"):
+        return Problem("model.attention", f"{wanted} is for packed rows; set it to auto, or data.packing: true")
+    return None
+
+
+def flash_computes_in_half_precision(recipe: Recipe) -> Problem | None:
+    """Its kernels have no float32."""
+    precision = recipe.model.dtype if recipe.train.precision == "auto" else recipe.train.precision
+    if recipe.model.attention == "flash" and precision == "float32":
+        return Problem(
+            "model.attention", "flash computes in bfloat16 or float16; set it to flex, or train.precision: bfloat16"
+        )
     return None
 
 
@@ -243,7 +254,8 @@ RULES: tuple[Rule, ...] = (
     zero_needs_deepspeed,
     a_deepspeed_file_needs_deepspeed,
     offload_needs_what_is_shared_out,
-    segments_lay_rows_end_to_end,
+    attention_fits_the_layout,
+    flash_computes_in_half_precision,
     a_packed_row_holds_the_longest_example,
     processes_are_positive,
     the_mode_fits_the_metric,

@@ -5,8 +5,13 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainer import ranks
-from trainer.model.attention import SEGMENTS, segments_attention
+from trainer.model import attention, flash_attention, flex_attention
 
+KERNELS: dict[str, attention.Kernel] = {
+    attention.SEGMENTS: attention.attend,
+    flash_attention.VARLEN: flash_attention.attend,
+    flex_attention.FLEX: flex_attention.attend,
+}
 SHAPES = 16
 """Times that torch may compile one function anew, such as for a row of one token, before it runs it as it is."""
 
@@ -23,8 +28,9 @@ def compile_layers(model: PreTrainedModel) -> str | None:
         return "no C++ compiler is found (apt install g++)"
     torch._dynamo.config.suppress_errors = True
     torch._dynamo.config.recompile_limit = SHAPES
-    # Its loop over examples is not compiled: there would be a new one for each number of examples.
-    AttentionInterface.register(SEGMENTS, torch.compiler.disable(segments_attention))  # type: ignore[no-untyped-call]
+    # A loop over examples is not compiled: there would be a new one for each number of examples.
+    for name, kernel in KERNELS.items():
+        AttentionInterface.register(name, torch.compiler.disable(attention.interface(kernel)))  # type: ignore[no-untyped-call]
     for layer in layers:
         layer.compile(dynamic=True)
     return None

@@ -14,10 +14,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from trainer.kernels import library
+from trainer.model import fused_loss
 from trainer.model.products import affine, product
 
 CHUNK_BYTES = 64 * 2**20
-"""Room for the logits of one chunk; half of the head's own size where that is more: each chunk adds to its gradient."""
+"""Room for the logits of one chunk, and for their gradient where it is apart.
+
+Half of the head's own size where that is more: each chunk adds to the gradient of the whole head.
+"""
 BLOCK_BYTES = 2**20
 """Room for the float32 logits that a processor works on at a time: they stay in its cache."""
 
@@ -49,6 +53,29 @@ class Loss:
 PLAIN = Loss()
 
 
+@dataclass(frozen=True)
+class Bend:
+    """What becomes of logits after a linear head: (scale * logits / divisor + bias), held below a soft cap."""
+
+    scale: float = 1.0
+    divisor: float = 1.0
+    cap: float | None = None
+    """Where logits are bent: cap * tanh(logits / cap)."""
+    bias: torch.Tensor | None = None
+    """Added to each class [1, V]; it does not train."""
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """The same of logits [T, V]."""
+        logits = logits if self.scale == 1.0 else logits * self.scale
+        logits = logits if self.divisor == 1.0 else logits / self.divisor
+        logits = logits if self.bias is None else logits + self.bias.to(logits.device)
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def only_cap(self) -> bool:
+        """Whether a soft cap is all there is."""
+        return self.scale == self.divisor == 1.0 and self.bias is None
+
+
 def linear_cross_entropy(
     module: nn.Module,
     hidden: torch.Tensor,
@@ -62,12 +89,20 @@ def linear_cross_entropy(
     """The summed loss of targets [T] under the logits after(module(hidden [T, H])); float32, 0 where T is 0.
 
     A bare linear module has its gradient made by hand, any other by autograd, chunk by chunk in the forward pass. Where
-    weights are not whole between passes (ZeRO-3), logits are computed again in the backward pass instead.
+    weights are not whole between passes (ZeRO-3), logits are computed again in the backward pass instead. On CUDA a
+    kernel of an installed package does it where it computes the same.
     """
     if not whole:
         return _again(_head(module, after), hidden, targets, vocabulary, loss)
     total: torch.Tensor
-    if type(module) is nn.Linear and after is None and not module._forward_hooks and not module._forward_pre_hooks:
+    bare = type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
+    cap = after.cap if isinstance(after, Bend) and after.only_cap() else None
+    if bare and (after is None or cap is not None) and hidden.is_cuda and loss.weights is None:
+        assert isinstance(module, nn.Linear)
+        made = fused_loss.summed(module, hidden, targets, smoothing=loss.smoothing, z=loss.z, cap=cap)
+        if made is not None:
+            return made
+    if bare and after is None:
         total = _Plain.apply(hidden, module.weight, module.bias, targets, loss)  # type: ignore[no-untyped-call]
     else:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -106,10 +141,12 @@ class _Plain(torch.autograd.Function):
         d_weight = d_bias = None
         for part in _parts(len(targets), _rows(weight.shape[0], weight.shape[1], dtype.itemsize)):
             logits = affine(inputs[part], factor, None if bias is None else bias.to(dtype))
-            total += _into_gradient(logits, targets[part], loss)
+            total += _into_gradient(logits, targets[part], loss, logits)
             if d_hidden is not None:
                 d_hidden[part] = product(logits, factor.t())
-            if wanted[1]:
+            if wanted[1] and d_weight is not None and dtype == weight.dtype:
+                d_weight.addmm_(logits.t(), inputs[part])
+            elif wanted[1]:
                 d_weight = _added(d_weight, product(logits.t(), inputs[part].t()), weight.dtype)
             if wanted[2]:
                 d_bias = _added(d_bias, logits.sum(0), weight.dtype)
@@ -127,11 +164,11 @@ class _Plain(torch.autograd.Function):
         return d_hidden, d_weight, d_bias, None, None
 
 
-def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """The summed loss; `logits` [T, V] become their own gradient in place."""
+def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss, into: torch.Tensor) -> torch.Tensor:
+    """The summed loss of logits [T, V]; their gradient is written `into` a place [T, V], which may be their own."""
     vocabulary = logits.shape[1]
-    if library.serve(logits):
-        return _by_kernel(logits, targets, loss)
+    if library.serve(logits) and logits.is_contiguous():
+        return _by_kernel(logits if into is logits else into.copy_(logits), targets, loss)
     block = max(1, BLOCK_BYTES * torch.get_num_threads() // (4 * vocabulary))
     total = logits.new_zeros((), dtype=torch.float32)
     spread = loss.smoothing / vocabulary
@@ -151,12 +188,12 @@ def _into_gradient(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> t
         values.scatter_add_(1, target, -weight)
         if spread:
             values.sub_(spread if loss.weights is None else spread * loss.weights)
-        logits[part] = values
+        into[part] = values
     return total
 
 
 def _by_kernel(logits: torch.Tensor, targets: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """The same in one pass over each row."""
+    """The same in one pass over each row; the logits become their gradient."""
     rows, vocabulary = logits.shape
     losses = torch.empty(rows, dtype=torch.float32)
     weights = None if loss.weights is None else loss.weights.float().contiguous()
@@ -192,14 +229,17 @@ class _General(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         d_hidden = torch.zeros_like(hidden)
         d_trained = [torch.zeros_like(parameter) for parameter in trained]
-        for part in _parts(len(targets), _rows(vocabulary, hidden.shape[1], hidden.dtype.itemsize)):
+        # The logits and their gradient.
+        size = 2 * hidden.dtype.itemsize
+        for part in _parts(len(targets), _rows(vocabulary, hidden.shape[1], size)):
             with torch.set_grad_enabled(any(ctx.needs_input_grad)):
                 inputs = hidden[part].detach().requires_grad_()
-                value = loss.of(head(inputs), targets[part])
-            total += value.detach()
-            if not value.requires_grad:
+                logits = head(inputs)
+            d_logits = torch.empty_like(logits)
+            total += _into_gradient(logits.detach(), targets[part], loss, d_logits)
+            if not logits.requires_grad:
                 continue
-            first, *others = torch.autograd.grad(value, (inputs, *trained), allow_unused=True)
+            first, *others = torch.autograd.grad(logits, (inputs, *trained), d_logits, allow_unused=True)
             d_hidden[part] = first
             for held, more in zip(d_trained, others, strict=True):
                 if more is not None:

@@ -6,23 +6,26 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.data.tokenizer import new_tokens
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
-from trainer.model.attention import SEGMENTS
+from trainer.model.attention import SEGMENTS, refused
+from trainer.model.attention_choice import choose
+from trainer.model.isolation import NO_INTERFACE
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractContextManager[None]) -> PreTrainedModel:
     """The model in `model.dtype` with the attention that the recipe needs; `loading` is the engine's."""
-    attention: str = recipe.model.attention
-    if attention in ("auto", "segments"):
-        attention = SEGMENTS if recipe.data.packing else "sdpa"
+    wanted, precision = recipe.model.attention, recipe.train.precision
+    # None: transformers takes its sdpa, or eager where a model asks for what sdpa drops.
+    attention = SEGMENTS if recipe.data.packing else None if wanted == "auto" else wanted
     # A new model is drawn whole on every rank: drawn share by share, its weights would depend on the engine.
     with loading if recipe.model.name else nullcontext():
-        model = _pretrained(recipe, attention) if recipe.model.name else _new(recipe, tokenizer, attention)
+        model = _made(recipe, tokenizer, attention)
         new = new_tokens(recipe, tokenizer)
         own, vocabulary = len(tokenizer) - len(new), model.get_input_embeddings().num_embeddings
         if own > vocabulary:
@@ -30,13 +33,26 @@ def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractCo
                 [Problem("model.tokenizer", f"has {own} tokens, but the model's vocabulary is {vocabulary}")]
             )
         new_rows.make_room(model, new.stop)
+    if recipe.data.packing:
+        dtype = DTYPES[recipe.model.dtype if precision == "auto" else precision]
+        model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
     if recipe.train.checkpointing == "full":
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
-def _pretrained(recipe: Recipe, attention: str) -> PreTrainedModel:
+def _made(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None) -> PreTrainedModel:
+    try:
+        return _pretrained(recipe, attention) if recipe.model.name else _new(recipe, tokenizer, attention)
+    except KeyError as error:
+        # Models that choose among attentions of their own look for the name there.
+        if error.args == (SEGMENTS,):
+            raise refused(NO_INTERFACE) from None
+        raise
+
+
+def _pretrained(recipe: Recipe, attention: str | None) -> PreTrainedModel:
     settings = recipe.model
     try:
         return AutoModelForCausalLM.from_pretrained(
@@ -51,7 +67,7 @@ def _pretrained(recipe: Recipe, attention: str) -> PreTrainedModel:
         raise RecipeError([Problem("model.name", f"{settings.name!r} does not load: {reason}")]) from error
 
 
-def _new(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str) -> PreTrainedModel:
+def _new(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None) -> PreTrainedModel:
     """Random weights by transformers' own initialisation, from `train.seed`: equal on every rank."""
     settings = dict(recipe.model.config or {})
     kind = settings.pop("model_type")

@@ -1,6 +1,7 @@
 """What a recipe asks of this machine that it does not have."""
 
 import ctypes.util
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from trainer.plan import deepspeed_source
 
 def problems(recipe: Recipe, devices: int) -> list[Problem]:
     """What a machine with so many CUDA devices lacks."""
-    return [*_numbers(recipe, devices), *_drives(recipe)]
+    return [*_numbers(recipe, devices), *_attention(recipe, devices), *_drives(recipe)]
 
 
 def _numbers(recipe: Recipe, devices: int) -> Iterator[Problem]:
@@ -22,6 +23,17 @@ def _numbers(recipe: Recipe, devices: int) -> Iterator[Problem]:
     for key, number in wanted.items():
         if number == "float16" and not devices:
             yield Problem(key, message)
+
+
+def _attention(recipe: Recipe, devices: int) -> Iterator[Problem]:
+    """Kernels that only a device has, and the packages that they come from."""
+    wanted = recipe.model.attention
+    if wanted not in ("flash", "flex"):
+        return
+    if not devices:
+        yield Problem("model.attention", f"{wanted} needs a CUDA device, and there is none; set it to segments or auto")
+    elif wanted == "flex" and importlib.util.find_spec("triton") is None:
+        yield Problem("model.attention", "flex needs the package triton; pip install triton, or set it to auto")
 
 
 def _drives(recipe: Recipe) -> Iterator[Problem]:

@@ -3,7 +3,6 @@
 Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from itertools import accumulate
@@ -15,8 +14,9 @@ from transformers import PreTrainedModel
 
 from trainer.data.batches import IGNORED, Batch
 from trainer.kernels import library
+from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
-from trainer.model.cross_entropy import linear_cross_entropy
+from trainer.model.head import head_of
 
 WEIGHTS = {"loss": 1.0}
 """The terms of this task's loss and their weights."""
@@ -36,7 +36,7 @@ class CausalLM(nn.Module):
         self.model = model
         self.compute = compute
         self.whole = whole
-        self.bend = _bend(model.config)
+        self.head = head_of(model)
         self.takes_types = takes_types(model)
         self.own_forward = False
         """Whether the model's own forward makes the logits of all positions, because ours would differ."""
@@ -50,14 +50,7 @@ class CausalLM(nn.Module):
                 logits = self.model(**self._inputs(batch)).logits[wanted]
                 return {"loss": nn.functional.cross_entropy(logits.float(), targets, reduction="sum")}
             hidden = self.model.base_model(**self._inputs(batch)).last_hidden_state[wanted]
-            vocabulary = self.model.get_input_embeddings().num_embeddings
-            head = self.model.get_output_embeddings()
-            return {"loss": linear_cross_entropy(head, hidden, targets, vocabulary, after=self.bend, whole=self.whole)}
-
-    def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [T, V] of hidden states [T, H]."""
-        logits: torch.Tensor = self.model.get_output_embeddings()(hidden)
-        return logits if self.bend is None else self.bend(logits)
+            return {"loss": self.head.loss(hidden, targets, whole=self.whole)}
 
     @torch.no_grad()
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
@@ -69,6 +62,8 @@ class CausalLM(nn.Module):
         """
         training = self.training
         self.eval()
+        if batch.segments is not None:
+            isolation.check(self.model)
         gaps, sizes = torch.zeros(2), torch.full((2,), 1e-12)
         with self._precision(batch.input_ids.device):
             hidden = self.model.base_model(**self._inputs(batch)).last_hidden_state
@@ -77,7 +72,7 @@ class CausalLM(nn.Module):
                     places = torch.linspace(0, len(ours) - 1, min(8, len(ours)), device=ours.device).long()
                     body = self.model.base_model(**own, use_cache=False).last_hidden_state[0, places]
                     logits = self.model(**own, use_cache=False).logits[0, places]
-                    for index, (mine, theirs) in enumerate(((ours[places], body), (self.head(body), logits))):
+                    for index, (mine, theirs) in enumerate(((ours[places], body), (self.head.logits(body), logits))):
                         gaps[index] = max(gaps[index], (mine.float() - theirs.float()).abs().max())
                         sizes[index] = max(sizes[index], theirs.float().abs().max())
         self.train(training)
@@ -116,21 +111,6 @@ class CausalLM(nn.Module):
         if self.compute is None:
             return nullcontext()
         return torch.autocast(device.type, self.compute)
-
-
-def _bend(config: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The scale and the soft cap of a model's configuration, on logits [T, V]; None where it has neither."""
-    scale, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
-    cap = getattr(config, "final_logit_softcapping", None)
-    if scale is None and divisor is None and cap is None:
-        return None
-
-    def bend(logits: torch.Tensor) -> torch.Tensor:
-        logits = logits if scale is None else logits * scale
-        logits = logits if divisor is None else logits / divisor
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    return bend
 
 
 def takes_types(model: PreTrainedModel) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.kernels import gate, library, norm, rotary
+from trainer.kernels import library, rows
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-3}
 """Of the whole tensor, relative: a few units in the last place."""
@@ -47,14 +47,14 @@ def test_a_norm(dtype: torch.dtype, shape: tuple[int, ...], offset: float) -> No
 
     inputs = [torch.randn(shape, dtype=dtype) + 0.5, torch.rand(shape[-1]) + 0.5]
 
-    check(lambda hidden, weight: norm.rms_norm(hidden, weight, 1e-5, offset), formula, inputs, dtype)
+    check(lambda hidden, weight: rows.rms_norm(hidden, weight, 1e-5, offset), formula, inputs, dtype)
 
 
 def test_a_norm_under_autocast_gives_what_products_take() -> None:
     hidden, weight = torch.randn(4, 32), torch.ones(32)
 
     with torch.autocast("cpu", torch.bfloat16):
-        made = norm.rms_norm(hidden, weight, 1e-6, 0.0)
+        made = rows.rms_norm(hidden, weight, 1e-6, 0.0)
 
     assert made.dtype == torch.bfloat16
     wanted = functional.rms_norm(hidden, (32,), weight, 1e-6)
@@ -63,13 +63,13 @@ def test_a_norm_under_autocast_gives_what_products_take() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1023), (5, 1408)])
-@pytest.mark.parametrize("activation", list(gate.KINDS))
+@pytest.mark.parametrize("activation", list(rows.ACTIVATIONS))
 def test_a_gated_activation(dtype: torch.dtype, shape: tuple[int, ...], activation: str) -> None:
     own = {"silu": functional.silu, "gelu_tanh": lambda value: functional.gelu(value, approximate="tanh")}[activation]
     inputs = [3 * torch.randn(shape, dtype=dtype) for _ in range(2)]
 
     check(
-        lambda opened, up: gate.gated(opened, up, gate.KINDS[activation]),
+        lambda opened, up: rows.gated(opened, up, rows.ACTIVATIONS[activation]),
         lambda opened, up: own(opened) * up,
         inputs,
         dtype,
@@ -80,7 +80,7 @@ def test_a_gated_activation(dtype: torch.dtype, shape: tuple[int, ...], activati
 def test_a_gate_of_any_size_stays_finite(value: float) -> None:
     opened = torch.full((20,), value, requires_grad=True)
 
-    made = gate.gated(opened, torch.ones(20), gate.KINDS["silu"])
+    made = rows.gated(opened, torch.ones(20), rows.ACTIVATIONS["silu"])
     made.sum().backward()
 
     torch.testing.assert_close(made, functional.silu(opened), rtol=1e-6, atol=1e-30)
@@ -98,7 +98,7 @@ def test_a_rotation(dtype: torch.dtype, size: int) -> None:
 
     heads = torch.randn(1, 9, 3, size, dtype=dtype).transpose(1, 2)
 
-    check(lambda one: rotary.rotate(one, cosine, sine), formula, [heads], dtype)
+    check(lambda one: rows.rotate(one, cosine, sine), formula, [heads], dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -18,10 +18,14 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from trainer.adapter import lora_product
 from trainer.data.batches import IGNORED, Batch, Layout, batch_of
-from trainer.model import cross_entropy
+from trainer.data.encode import Encoded
+from trainer.kernels import library
+from trainer.model import cross_entropy, products
 from trainer.model.attention import SEGMENTS, own_attention
 from trainer.model.cross_entropy import Loss, linear_cross_entropy
+from trainer.model.fusing import fuse
 from trainer.tasks.causal_lm import CausalLM
 
 LONGEST = 20
@@ -87,7 +91,7 @@ class Work:
                 "answer": np.arange(length) >= length // 2,
                 "scattered": generator.random(length) < 0.4,
             }[way]
-            rows.append((generator.integers(0, self.vocabulary, length).astype(np.int32), learned))
+            rows.append(Encoded(generator.integers(0, self.vocabulary, length).astype(np.int32), learned))
         return batch_of(rows, Layout(len(rows), len(rows), packing, len(rows) * LONGEST, 0))
 
 
@@ -122,8 +126,20 @@ def _checkpointed(module: CausalLM) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _fused(module: CausalLM) -> Iterator[None]:
+    """Norms, gates, rotations and LoRA in one function each; products by oneDNN on any processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_slow_at_mkl", lambda: True)
+        fuse(module.model)
+        lora_product.fuse(module.model)
+        yield
+
+
 WAYS = {
     "packed rows": Way(),
+    "packed rows by torch's own operations": Way(apply=lambda module: library.turned_off()),
+    "fused layers": Way(apply=_fused),
     "the head in chunks": Way(packing=False, apply=_small_chunks),
     "both": Way(apply=_small_chunks),
     "logits made again": Way(whole=False, apply=_small_chunks),

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from transformers.models.llama import modeling_llama
 
-from trainer.kernels import gate, library, norm, rotary
+from trainer.kernels import library, rows
 from trainer.model import products
 
 _ROTATION = "apply_rotary_pos_emb"
@@ -46,12 +46,12 @@ def _faster(module: nn.Module) -> Callable[..., Any] | None:
 def _norm(module: Any, eps: float, offset: float, hidden: torch.Tensor) -> torch.Tensor:
     if not library.serve(hidden):
         return type(module).forward(module, hidden)  # type: ignore[no-any-return]
-    return norm.rms_norm(hidden, module.weight, eps, offset)
+    return rows.rms_norm(hidden, module.weight, eps, offset)
 
 
 def _feed_forward(module: Any, kind: int, hidden: torch.Tensor) -> torch.Tensor:
     opened, up = module.gate_proj(hidden), module.up_proj(hidden)
-    both = gate.gated(opened, up, kind) if library.serve(opened) else module.act_fn(opened) * up
+    both = rows.gated(opened, up, kind) if library.serve(opened) else module.act_fn(opened) * up
     result: torch.Tensor = module.down_proj(both)
     return result
 
@@ -92,7 +92,7 @@ def _gate_kind(module: Any) -> int | None:
         ("gelu_tanh", functional.gelu(values, approximate="tanh")),
     ):
         if torch.allclose(given, expected, rtol=1e-5, atol=1e-6):
-            return gate.KINDS[name]
+            return rows.ACTIVATIONS[name]
     return None
 
 
@@ -116,8 +116,8 @@ def _rotation(
     sine: torch.Tensor,
     unsqueeze_dim: int = 1,
 ) -> Any:
-    if unsqueeze_dim == 1 and rotary.serves(query, cosine) and rotary.serves(key, cosine):
-        return rotary.rotate(query, cosine, sine), rotary.rotate(key, cosine, sine)
+    if unsqueeze_dim == 1 and rows.turns(query, cosine) and rows.turns(key, cosine):
+        return rows.rotate(query, cosine, sine), rows.rotate(key, cosine, sine)
     return own(query, key, cosine, sine, unsqueeze_dim)
 
 

@@ -92,6 +92,11 @@ def helper_environment() -> dict[str, str]:
     return {**os.environ, _TOKENIZER_THREADS: "false", "OMP_NUM_THREADS": "1"}
 
 
+def alone_environment() -> dict[str, str]:
+    """The environment of a process that prepares rows for this one, as if it were the only process of the run."""
+    return {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+
 @contextmanager
 def one_tokenizer_thread() -> Iterator[None]:
     """Within it, `tokenizers` uses the core of the thread that calls it alone."""

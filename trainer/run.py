@@ -1,7 +1,6 @@
-"""The story of a run, as each of its processes tells it: `python -m trainer.run FOLDER`."""
+"""The story of a run, as each of its processes tells it; `trainer.worker` begins it."""
 
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -36,7 +35,9 @@ from trainer.config.recipe import Recipe
 from trainer.data import corpus as corpora
 from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
+from trainer.data.ahead import Rows
 from trainer.data.batches import Window, Windows
+from trainer.data.rank_zero import on_rank_zero
 from trainer.engine import build as engines
 from trainer.engine.engine import Engine
 from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
@@ -59,10 +60,12 @@ from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
 
 Say = Callable[[str], None]
+COMPARED = (3, 256)
+"""Examples, and tokens of each, that our forward is compared on: enough for neighbours on both sides."""
 
 
-def run(folder: Path, stop: StopRequest, began: float) -> None:
-    """Trains the recipe of a run folder on this rank."""
+def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> None:
+    """Trains the recipe of a run folder on this rank; another process may be at work on its `rows`."""
     recipe = load(folder / "recipe.yaml")
     device = engines.device()
     ranks.connect(device.type)
@@ -70,6 +73,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     say: Say = console.say if console else lambda text: None
 
     say("Turning rows into tokens ...")
+    on_rank_zero(rows.finish if rows else lambda: None)
     tokenizer = tokenizers.load(recipe, folder)
     corpus = corpora.prepare(recipe, tokenizer, folder)
     newest, damaged = checkpoints.newest_whole(folder)
@@ -169,8 +173,9 @@ def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
 
 def _compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> None:
     """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
+    few = window.batches[0].beginning(*COMPARED)
     with engine.gathered():
-        differences, allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
+        differences, allowed = module.compare_with_own_logits(few.to(engine.device))
     body, head = (max(ranks.all_gather(difference)) for difference in differences)
     if body > allowed:
         raise RecipeError(
@@ -234,17 +239,18 @@ def _sample(folder: Path, when: str, sampler: Sampler) -> None:
         write_samples(folder, when, samples)
 
 
-def main() -> int:
-    """Runs, and leaves this rank's outcome where the launcher looks for it; the exit status."""
-    folder = Path(sys.argv[1])
-    began = time.monotonic()
+def main(folder: Path, rows: Rows | None, began: float) -> int:
+    """Runs, and leaves this rank's outcome where the launcher looks for it; the exit status.
+
+    `began` is the monotonic second at which this process started.
+    """
     stop = StopRequest()
     stop.listen()
     transformers_logging.disable_progress_bar()
     # DeepSpeed 0.19 calls collectives by names that torch 2.13 deprecates; the logs are for what the user can mend.
     warnings.filterwarnings("ignore", message=r".*torch\.distributed\..* is deprecated", category=FutureWarning)
     try:
-        run(folder, stop, began)
+        run(folder, rows, stop, began)
     except ShardtuneError as error:
         return _leave(folder, error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -264,7 +270,3 @@ def _leave(folder: Path, error: ShardtuneError) -> int:
     with suppress(OSError):
         outcome.write(folder, ranks.rank(), error)
     return error.status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

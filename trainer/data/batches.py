@@ -24,6 +24,7 @@ from trainer.data.stream import Stream
 
 IGNORED = -100
 """The target of a position where nothing is learned."""
+_TENSORS = ("input_ids", "position_ids", "targets")
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,24 @@ class Batch:
     tokens: int
     """Tokens of examples, padding left out."""
 
+    def beginning(self, examples: int, tokens: int) -> "Batch":
+        """The first examples alone, each cut to so many tokens."""
+        if self.segments is None:
+            assert self.attention_mask is not None, "a padded batch has a mask"
+            mask = self.attention_mask[:examples, :tokens]
+            cut = {name: getattr(self, name)[:examples, :tokens] for name in _TENSORS}
+            return replace(self, **cut, attention_mask=mask, tokens=int(mask.sum()))
+        starts = np.cumsum(self.segments) - self.segments
+        lengths = tuple(min(length, tokens) for length in self.segments[:examples])
+        kept = np.concatenate(
+            [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
+        )
+        cut = {name: getattr(self, name)[:, torch.from_numpy(kept)] for name in _TENSORS}
+        return replace(self, **cut, segments=lengths, tokens=min(self.tokens, len(kept)))
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids", "targets")
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
         mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
         return replace(self, attention_mask=mask, **moved)
 

@@ -31,8 +31,6 @@ def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractCo
             )
         new_rows.make_room(model, new.stop)
     model.config.use_cache = False
-    if recipe.train.checkpointing == "full":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 

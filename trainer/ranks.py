@@ -139,6 +139,20 @@ def device_memory(processes: int) -> int | None:
     return min(sizes) * 2**20 if sizes else None
 
 
+def resident_memory() -> int:
+    """Bytes of this process that are in the host's memory now."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_memory() -> int:
+    """Bytes of the host's memory that programs could still take."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def hub_cache() -> Path:
     """The folder where Hugging Face's hub client keeps what it downloaded; it need not exist."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"

@@ -43,10 +43,12 @@ from trainer.engine.engine import Engine
 from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
 from trainer.launch import outcome
 from trainer.loop.callback import Callback
+from trainer.loop.checkpointing import choose_checkpointing
 from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
+from trainer.model import checkpointing
 from trainer.model.compiling import compile_layers
 from trainer.model.load import DTYPES
 from trainer.model.load import load as load_model
@@ -92,9 +94,15 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
         task = TASKS[recipe.task.kind]
+        resting = ranks.resident_memory()
         module = _module(recipe, plan, model, engine, say)
         state = _state(plan, newest, engine, say)
-        _compare_forward(module, windows.window(state.step), engine, say)
+        window = windows.window(state.step)
+        _compare_forward(module, window, engine, say)
+        if recipe.train.checkpointing == "auto":
+            choice = choose_checkpointing(recipe, plan, module, window, engine, resting)
+            say(f"Chosen: {choice}")
+            _write_plan(folder, plan.with_choice(choice))
 
         sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
         if state.resumed_from is None:
@@ -130,9 +138,14 @@ def _plan(recipe: Recipe, folder: Path, manifest: Manifest, vocabulary: int, *, 
     # Devices of other nodes may be larger: what rank 0 chose is what all do.
     plan: Plan = ranks.broadcast(own)
     if ranks.is_main():
-        write_json(folder / "plan.json", plan.to_json())
         environment.write(folder, engines.device())
+    _write_plan(folder, plan)
     return plan
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    if ranks.is_main():
+        write_json(folder / "plan.json", plan.to_json())
 
 
 def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -> dict[str, Any] | None:
@@ -153,6 +166,7 @@ def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, 
     module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
     if recipe.train.compile and (lacking := compile_layers(model)):
         say(f"train.compile: {lacking}; the layers run as they are.")
+    checkpointing.set_up(model, recipe.train.checkpointing)
     engine.prepare(module, recipe.optimizer)
     return module
 

@@ -97,13 +97,9 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         resting = ranks.resident_memory()
         module = _module(recipe, plan, model, engine, say)
         state = _state(plan, newest, engine, say)
-        window = windows.window(state.step)
-        _compare_forward(module, window, engine, say)
+        _compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
-            choice = choose_checkpointing(recipe, plan, module, window, engine, resting)
-            say(f"Chosen: {choice}")
-            _write_plan(folder, plan.with_choice(choice))
-
+            _write_plan(folder, choose_checkpointing(recipe, plan, module, window, engine, resting, say))
         sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
         if state.resumed_from is None:
             _sample(folder, "before", sampler)

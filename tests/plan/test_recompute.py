@@ -1,7 +1,12 @@
-from trainer.plan.recompute import Held, choose, needed
+from trainer.plan import recompute
+from trainer.plan.recompute import Held, needed
 
 LAYERS = [Held(none=100, selective=40, full=10)] * 4
 """All: 400. Selective: 160 and 90 of the layer that is computed again. Full: 40 and 90."""
+
+
+def choose(layers: list[Held], rest: int, budget: int):
+    return recompute.choose(layers, rest, budget, filled=1.0)
 
 
 def test_nothing_is_computed_again_where_all_fits() -> None:
@@ -35,10 +40,15 @@ def test_the_reason_tells_the_bytes() -> None:
     mib = [Held(*(size * 2**20 for size in (100, 40, 10)))] * 4
     _, choice = choose(mib, 2**30, 2**30 + 260 * 2**20)
     assert choice.value == "selective"
-    assert choice.reason == "1.4 GiB would be needed without, 1.2 GiB are so, and 1.3 GiB may be taken"
+    assert choice.reason == "1.4 GiB would be needed without, 1.2 GiB are so, and 100% of 1.3 GiB may be filled"
 
 
 def test_too_little_for_anything_is_said_with_the_way_out() -> None:
     kinds, choice = choose(LAYERS, 0, 100)
     assert kinds == ["full"] * 4
     assert "batch.micro" in choice.reason
+
+
+def test_a_quarter_of_a_budget_is_left_to_gaps() -> None:
+    assert recompute.choose(LAYERS, 0, 534)[0] == ["none"] * 4
+    assert recompute.choose(LAYERS, 0, 533)[0] != ["none"] * 4

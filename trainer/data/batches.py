@@ -111,8 +111,15 @@ class Windows:
         return Window(tuple(batch_of(group, self.layout) for group in held), len(rows), epoch)
 
     def __iter__(self) -> Iterator[Window]:
-        """One pass."""
-        return (self.window(step) for step in range(self.epochs.steps(0)))
+        """One pass; a thread makes the next window while one is computed."""
+        steps = self.epochs.steps(0)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(self.window, 0) if steps else None
+            for step in range(1, steps + 1):
+                assert coming is not None, "there is one more"
+                window = coming.result()
+                coming = pool.submit(self.window, step) if step < steps else None
+                yield window
 
 
 class Ahead:

@@ -1,5 +1,6 @@
 """`train.checkpointing: auto`, decided by a forward pass before the first step."""
 
+from collections.abc import Callable
 from typing import Any
 
 from trainer import ranks
@@ -15,9 +16,12 @@ from trainer.plan.recompute import Kind, choose
 
 
 def choose_checkpointing(
-    recipe: Recipe, plan: Plan, module: Any, window: Window, engine: Engine, resting: int
-) -> Choice:
-    """Lets as little be computed again as fits; `resting` are the bytes of this process with the weights alone."""
+    recipe: Recipe, plan: Plan, module: Any, window: Window, engine: Engine, resting: int, say: Callable[[str], None]
+) -> Plan:
+    """Lets as little be computed again as fits; the plan that says so.
+
+    `resting` are the bytes of this process with the weights alone.
+    """
     batch = max(window.batches, key=lambda one: one.input_ids.numel())
     with engine.gathered():
         layers, outside = checkpointing.measure(module, module.model, batch.to(engine.device))
@@ -31,4 +35,5 @@ def choose_checkpointing(
         choose([layer.scaled(factor) for layer in layers], rest, int(budget))
     )
     checkpointing.apply(module.model, chosen[0])
-    return chosen[1]
+    say(f"Chosen: {chosen[1]}")
+    return plan.with_choice(chosen[1])

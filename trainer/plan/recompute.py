@@ -9,6 +9,9 @@ from trainer.plan.choices import Choice, shown
 Kind = Literal["none", "selective", "full"]
 """What a layer keeps for its backward pass: all, its input and the results of matrix products, or its input."""
 
+FILLED = 0.75
+"""The share of a budget that is counted on: gaps in the heap and what an operation holds for a while take the rest."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -27,15 +30,15 @@ class Held:
         return Held(*(round(size * factor) for size in (self.none, self.selective, self.full)))
 
 
-def choose(layers: Sequence[Held], rest: int, budget: int) -> tuple[list[Kind], Choice]:
-    """What each layer keeps, and why; `rest` are the bytes of all else."""
-    tried = 0
+def choose(layers: Sequence[Held], rest: int, budget: int, filled: float = FILLED) -> tuple[list[Kind], Choice]:
+    """What each layer keeps, and why; `rest` are the bytes of all else, of a budget so much is `filled`."""
+    tried, room = 0, f"{filled:.0%} of {shown(budget)} may be filled"
     for kinds in _from_least(layers):
         tried = needed(layers, kinds) + rest
-        if tried <= budget:
-            return kinds, Choice("train.checkpointing", _named(kinds), _reason(kinds, layers, rest, tried, budget))
+        if tried <= budget * filled:
+            return kinds, Choice("train.checkpointing", _named(kinds), _reason(kinds, layers, rest, tried, room))
     way_out = "a smaller batch.micro or batch.micro_tokens helps"
-    reason = f"even so {shown(tried)} are needed, more than {shown(budget)}: {way_out}"
+    reason = f"even so {shown(tried)} are needed, and {room}: {way_out}"
     return list(kinds), Choice("train.checkpointing", "full", reason)
 
 
@@ -66,8 +69,8 @@ def _named(kinds: Sequence[Kind]) -> str:
     return ", ".join(f"{kind} in {count} of {len(kinds)} layers" for kind, count in counts.items())
 
 
-def _reason(kinds: Sequence[Kind], layers: Sequence[Held], rest: int, need: int, budget: int) -> str:
+def _reason(kinds: Sequence[Kind], layers: Sequence[Held], rest: int, need: int, room: str) -> str:
     if set(kinds) == {"none"}:
-        return f"{shown(need)} are needed, and {shown(budget)} may be taken"
+        return f"{shown(need)} are needed, and {room}"
     without = needed(layers, ["none"] * len(layers)) + rest
-    return f"{shown(without)} would be needed without, {shown(need)} are so, and {shown(budget)} may be taken"
+    return f"{shown(without)} would be needed without, {shown(need)} are so, and {room}"

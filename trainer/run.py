@@ -160,7 +160,8 @@ def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, 
     """Body, head and loss as one module, which the engine has taken."""
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
     module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
-    if recipe.train.compile and (lacking := compile_layers(model)):
+    checkpointed = recipe.train.checkpointing != "none"
+    if recipe.train.compile and (lacking := compile_layers(model, checkpointed=checkpointed)):
         say(f"train.compile: {lacking}; the layers run as they are.")
     checkpointing.set_up(model, recipe.train.checkpointing)
     engine.prepare(module, recipe.optimizer)

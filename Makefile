@@ -8,7 +8,8 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# Bytecode is made here, once: an environment that may not write it would compile the sources at each start, for ten seconds.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -112,6 +112,11 @@ def helper_environment() -> dict[str, str]:
     return {**os.environ, _TOKENIZER_THREADS: "false", "OMP_NUM_THREADS": "1"}
 
 
+def alone_environment() -> dict[str, str]:
+    """The environment of a process that prepares rows for this one, as if it were the only process of the run."""
+    return {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+
 @contextmanager
 def one_tokenizer_thread() -> Iterator[None]:
     """Within it, `tokenizers` uses the core of the thread that calls it alone."""
@@ -165,6 +170,20 @@ def device_memory(processes: int) -> int | None:
     listing = subprocess.run(query, capture_output=True, text=True, check=False)
     sizes = [int(line) for line in listing.stdout.splitlines() if line.strip().isdigit()]
     return min(sizes) * 2**20 if sizes else None
+
+
+def resident_memory() -> int:
+    """Bytes of this process that are in the host's memory now."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_memory() -> int:
+    """Bytes of the host's memory that programs could still take."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def hub_cache() -> Path:

@@ -1,7 +1,6 @@
-"""The story of a run, as each of its processes tells it: `python -m trainer.run FOLDER`."""
+"""The story of a run, as each of its processes tells it; `trainer.worker` begins it."""
 
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -10,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
-from trainer.adapter import lora_product
 from trainer.adapter.adapted import Adapted
 from trainer.adapter.methods import METHODS
 from trainer.callbacks import environment
@@ -37,20 +33,20 @@ from trainer.config.recipe import Recipe
 from trainer.data import corpus as corpora
 from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
-from trainer.data.batches import Window, Windows
+from trainer.data.ahead import Rows
+from trainer.data.batches import Windows
+from trainer.data.rank_zero import on_rank_zero
 from trainer.engine import build as engines
+from trainer.engine import module as modules
 from trainer.engine.engine import Engine
-from trainer.errors import OutOfMemoryError, Problem, RecipeError, RunError, ShardtuneError, Stopped
-from trainer.kernels import library
+from trainer.errors import OutOfMemoryError, RunError, ShardtuneError, Stopped
 from trainer.launch import outcome
 from trainer.loop.callback import Callback
+from trainer.loop.checkpointing import choose_checkpointing
 from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
-from trainer.model.compiling import compile_layers
-from trainer.model.fusing import fuse
-from trainer.model.load import DTYPES
 from trainer.model.load import load as load_model
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
@@ -64,8 +60,8 @@ from trainer.tasks.kinds import TASKS
 Say = Callable[[str], None]
 
 
-def run(folder: Path, stop: StopRequest, began: float) -> None:
-    """Trains the recipe of a run folder on this rank."""
+def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> None:
+    """Trains the recipe of a run folder on this rank; another process may be at work on its `rows`."""
     recipe = load(folder / "recipe.yaml")
     device = engines.device()
     ranks.connect(device.type)
@@ -73,6 +69,7 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
     say: Say = console.say if console else lambda text: None
 
     say("Turning rows into tokens ...")
+    on_rank_zero(rows.finish if rows else lambda: None)
     tokenizer = tokenizers.load(recipe, folder)
     corpus = corpora.prepare(recipe, tokenizer, folder)
     newest, damaged = checkpoints.newest_whole(folder)
@@ -92,10 +89,12 @@ def run(folder: Path, stop: StopRequest, began: float) -> None:
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
         task = TASKS[recipe.task.kind]
-        module = _module(recipe, plan, model, engine, say)
+        resting = ranks.resident_memory()
+        module = modules.build(recipe, plan, model, engine, say)
         state = _state(plan, newest, engine, say)
-        _compare_forward(module, windows.window(state.step), engine, say)
-
+        modules.compare_forward(module, window := windows.window(state.step), engine, say)
+        if recipe.train.checkpointing == "auto":
+            _write_plan(folder, choose_checkpointing(recipe, plan, module, window, engine, resting, say))
         sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
         if state.resumed_from is None:
             _sample(folder, "before", sampler)
@@ -130,9 +129,14 @@ def _plan(recipe: Recipe, folder: Path, manifest: Manifest, vocabulary: int, *, 
     # Devices of other nodes may be larger: what rank 0 chose is what all do.
     plan: Plan = ranks.broadcast(own)
     if ranks.is_main():
-        write_json(folder / "plan.json", plan.to_json())
         environment.write(folder, engines.device())
+    _write_plan(folder, plan)
     return plan
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    if ranks.is_main():
+        write_json(folder / "plan.json", plan.to_json())
 
 
 def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -> dict[str, Any] | None:
@@ -147,29 +151,6 @@ def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -
     return settings
 
 
-def _module(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, say: Say) -> nn.Module:
-    """Body, head and loss as one module, which the engine has taken."""
-    compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
-    module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
-    if recipe.train.compile and (lacking := compile_layers(model)):
-        say(f"train.compile: {lacking}; the layers run as they are.")
-    elif not recipe.train.compile and recipe.adapter.kind == "lora" and engine.shards.whole:
-        lora_product.fuse(model)
-    _kernels(recipe, model, engine.device, say)
-    engine.prepare(module, recipe.optimizer)
-    return module
-
-
-def _kernels(recipe: Recipe, model: PreTrainedModel, device: torch.device, say: Say) -> None:
-    """Turns the processor's kernels on, or says why not."""
-    wanted = recipe.train.kernels == "auto" and device.type == "cpu"
-    if wanted and (lacking := library.lacking()):
-        say(f"train.kernels: {lacking}; torch's own operations run instead.")
-    library.turn(on=wanted)
-    if wanted and not recipe.train.compile:
-        fuse(model)
-
-
 def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
     """A new state, or that of the newest checkpoint with its weights and optimizer loaded."""
     assert plan.steps is not None, "the steps of each epoch are counted, or max_steps is there"
@@ -182,34 +163,6 @@ def _state(plan: Plan, newest: Path | None, engine: Engine, say: Say) -> State:
     state.steps, state.stopping = plan.steps, False
     state.resumed_from = state.saved_step = state.step
     return state
-
-
-def _compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> None:
-    """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
-    body, head, allowed = _differences(module, window, engine)
-    if body > allowed and library.turned_on():
-        say(f"The processor's kernels would differ by {body:.1e} on this model: torch's own operations run instead.")
-        library.turn(on=False)
-        body, head, allowed = _differences(module, window, engine)
-    if body > allowed:
-        raise RecipeError(
-            [
-                Problem(
-                    "data.packing",
-                    f"this model lets packed examples see each other (difference {body:.1e}); set it to false",
-                )
-            ]
-        )
-    if head > allowed:
-        module.own_forward = True
-        say(f"The model's own forward makes the logits: a plain head would differ by {head:.1e}.")
-
-
-def _differences(module: Any, window: Window, engine: Engine) -> tuple[float, float, float]:
-    """Of hidden states and logits to the model's own, over all ranks, and what is allowed."""
-    with engine.gathered():
-        (body, head), allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
-    return max(ranks.all_gather(body)), max(ranks.all_gather(head)), allowed
 
 
 def _callbacks(
@@ -260,17 +213,18 @@ def _sample(folder: Path, when: str, sampler: Sampler) -> None:
         write_samples(folder, when, samples)
 
 
-def main() -> int:
-    """Runs, and leaves this rank's outcome where the launcher looks for it; the exit status."""
-    folder = Path(sys.argv[1])
-    began = time.monotonic()
+def main(folder: Path, rows: Rows | None, began: float) -> int:
+    """Runs, and leaves this rank's outcome where the launcher looks for it; the exit status.
+
+    `began` is the monotonic second at which this process started.
+    """
     stop = StopRequest()
     stop.listen()
     transformers_logging.disable_progress_bar()
     # DeepSpeed 0.19 calls collectives by names that torch 2.13 deprecates; the logs are for what the user can mend.
     warnings.filterwarnings("ignore", message=r".*torch\.distributed\..* is deprecated", category=FutureWarning)
     try:
-        run(folder, stop, began)
+        run(folder, rows, stop, began)
     except ShardtuneError as error:
         return _leave(folder, error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -290,7 +244,3 @@ def _leave(folder: Path, error: ShardtuneError) -> int:
     with suppress(OSError):
         outcome.write(folder, ranks.rank(), error)
     return error.status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config.train import Train
-from trainer.data.batches import IGNORED, Ahead, Batch, Window, Windows, targets_of
+from trainer.data.batches import IGNORED, Ahead, Batch, Window, Windows, batch_of, targets_of
 from trainer.data.packing import Layout
 from trainer.data.split import Split
 
@@ -254,3 +254,19 @@ def test_a_batch_moves_whole_to_a_device(packing: bool) -> None:
     tensors = [moved.input_ids, moved.position_ids, moved.targets, moved.attention_mask]
     assert {tensor.device.type for tensor in tensors if tensor is not None} == {"meta"}
     assert (moved.segments, moved.tokens) == (window.batches[0].segments, 5)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_beginning_of_a_batch_holds_its_first_examples_cut(packing: bool) -> None:
+    layout = Layout(global_=3, micro=3, packing=packing, micro_tokens=64, pad=0)
+    rows = [(np.arange(1, size + 1, dtype=np.int32), np.ones(size, dtype=np.bool_)) for size in (5, 2, 7)]
+    few = batch_of(rows, layout).beginning(2, 3)
+    assert few.tokens == 5
+    if packing:
+        assert few.segments == (3, 2)
+        assert few.input_ids.tolist() == [[1, 2, 3, 1, 2]]
+        assert few.position_ids.tolist() == [[0, 1, 2, 0, 1]]
+    else:
+        assert few.attention_mask is not None
+        assert few.input_ids.tolist() == [[1, 2, 3], [1, 2, 0]]
+        assert few.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0]]

@@ -23,6 +23,7 @@ from trainer.data import tokenizer as tokenizers
 from trainer.data.batches import Layout, Window, Windows
 from trainer.engine import build
 from trainer.engine.engine import Engine
+from trainer.model import checkpointing
 from trainer.model.attention import Segments
 from trainer.model.load import load
 from trainer.plan import deepspeed_json
@@ -67,6 +68,7 @@ class Made:
         self.adapted: Adapted = METHODS[wanted.adapter.kind](base, wanted, self.new)
         _let_b_be_something(self.adapted.model)
         self.module = causal_lm.CausalLM(self.adapted.model, whole=self.engine.shards.whole)
+        checkpointing.set_up(self.adapted.model, wanted.train.checkpointing)
         self.engine.prepare(self.module, wanted.optimizer)
 
     def window(self) -> Window:

@@ -10,6 +10,7 @@ from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Layout, Windows
 from trainer.engine.engine import Engine
+from trainer.model import checkpointing
 from trainer.model.attention import SEGMENTS
 from trainer.tasks import causal_lm
 
@@ -85,12 +86,15 @@ def engine(kind: str, zero: int, micro: int, clip: float | None = None, dtype: s
     return DeepSpeedEngine(device, settings)
 
 
-def gradient(kind: str, zero: int, packing: bool, micro: int, rows: int, global_: int, step: int) -> dict[str, Any]:
+def gradient(
+    kind: str, zero: int, packing: bool, micro: int, rows: int, global_: int, step: int, recomputed: str = "none"
+) -> dict[str, Any]:
     """The full gradient of optimizer step `step` in steps of `global_` examples, and its loss over all ranks."""
     layout = Layout(global_=global_, micro=micro, packing=packing, micro_tokens=micro * 25, pad=0)
     windows = Windows(random_rows(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
     computing = engine(kind, zero, micro)
     module = causal_lm.CausalLM(model(packing), whole=computing.shards.whole)
+    checkpointing.set_up(module.model, recomputed)
     computing.prepare(module, Optimizer(lr=1e-3))
     window = windows.window(step)
     counts = ranks.all_reduce(causal_lm.counts(window.batches))

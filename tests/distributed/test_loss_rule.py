@@ -43,3 +43,15 @@ def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zer
     expected = steps.reference(19, 16, 3)
     assert [difference(result["gradients"], expected) <= 1e-5 for result in results] == [True, True]
     assert results[0]["batches"] == results[1]["batches"]
+
+
+@pytest.mark.parametrize("recomputed", ["full", "selective"])
+@pytest.mark.parametrize(("kind", "zero"), [("torch", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)])
+def test_activation_checkpointing_changes_no_bit_on_any_engine(
+    pair: Pair, kind: str, zero: int, recomputed: str
+) -> None:
+    plain = pair.run(steps.gradient, kind, zero, True, 4, 16, 16, 0)
+    results = pair.run(steps.gradient, kind, zero, True, 4, 16, 16, 0, recomputed)
+    for one, other in zip(plain, results, strict=True):
+        assert one["loss"] == other["loss"]
+        assert difference(other["gradients"], one["gradients"]) == 0.0

@@ -15,15 +15,22 @@ _PACKAGES = ("torch", "transformers", "deepspeed", "peft", "tokenizers", "safete
 
 def write(folder: Path, device: torch.device) -> None:
     """Versions and hardware of rank 0."""
-    installed = {one.metadata["Name"].lower(): one.version for one in metadata.distributions() if one.metadata["Name"]}
     content: dict[str, Any] = {
         "shardtune": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: installed.get(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "cores": ranks.cores(),
         "threads": torch.get_num_threads(),
         "ranks": ranks.world_size(),
     }
     write_json(folder / "environment.json", content)
+
+
+def _version(package: str) -> str | None:
+    """The installed version; asked by name, because listing all that is installed takes half a second."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

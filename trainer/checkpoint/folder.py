@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,38 +18,65 @@ from typing import Any
 from trainer import ranks
 from trainer.checkpoint.listing import of_step, steps_of
 from trainer.checkpoint.whole import discard
-from trainer.engine.engine import Engine
+from trainer.engine.engine import Engine, Shards
 from trainer.errors import RunError
 
 
 def save(run: Path, engine: Engine, state: dict[str, Any]) -> Path:
     """The checkpoint of `state["step"]`, whole or not at all; all ranks call it."""
     target = of_step(run, int(state["step"]))
-    unfinished = target.with_name(f".{target.name}")
     if ranks.is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        _empty(_unfinished(target))
     ranks.barrier()
     try:
-        engine.save_state(unfinished)
+        engine.save_state(_unfinished(target))
         ranks.barrier()
         if ranks.is_main():
-            _write_json(
-                unfinished / "files.json", {name: _fingerprint(unfinished / name) for name in _files(unfinished)}
-            )
-            _write_json(unfinished / "state.json", {**state, "shards": asdict(engine.shards)})
-            shutil.rmtree(target, ignore_errors=True)
-            unfinished.rename(target)
-            _sync(target.parent)
+            _seal(target, state, engine.shards)
     except (OSError, RuntimeError) as error:
-        discard(unfinished)
-        held = steps_of(run)
-        kept = f"; the checkpoint of step {held[-1]} is whole" if held else ""
-        raise RunError(
-            f"the checkpoint of step {state['step']} could not be written: {_reason(error, run)}{kept}"
-        ) from error
+        raise _failure(target, run, error) from error
     ranks.barrier()
     return target
+
+
+def write(run: Path, shards: Shards, state: dict[str, Any], fill: Callable[[Path], None]) -> Path:
+    """The same by this process alone, of what `fill` writes into a folder; it may be another thread that does it."""
+    target = of_step(run, int(state["step"]))
+    try:
+        _empty(_unfinished(target))
+        fill(_unfinished(target))
+        _seal(target, state, shards)
+    except (OSError, RuntimeError) as error:
+        raise _failure(target, run, error) from error
+    return target
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f".{target.name}")
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _seal(target: Path, state: dict[str, Any], shards: Shards) -> None:
+    """Writes what tells that a checkpoint is whole, and gives it its name."""
+    unfinished = _unfinished(target)
+    _write_json(unfinished / "files.json", {name: _fingerprint(unfinished / name) for name in _files(unfinished)})
+    _write_json(unfinished / "state.json", {**state, "shards": asdict(shards)})
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    _sync(target.parent)
+
+
+def _failure(target: Path, run: Path, error: BaseException) -> RunError:
+    """Why a checkpoint could not be written; what there is of it is removed."""
+    discard(_unfinished(target))
+    held = steps_of(run)
+    kept = f"; the checkpoint of step {held[-1]} is whole" if held else ""
+    step = int(target.name.rpartition("-")[2])
+    return RunError(f"the checkpoint of step {step} could not be written: {_reason(error, run)}{kept}")
 
 
 def newest_whole(run: Path) -> tuple[Path | None, list[str]]:

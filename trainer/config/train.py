@@ -2,9 +2,16 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from trainer.config.section import Section
+
+
+class Every(Section):
+    """Layers counted off."""
+
+    every: int = Field(ge=1)
+    """full for one of so many layers: the first, and each that many after it."""
 
 
 class Train(Section):
@@ -20,8 +27,13 @@ class Train(Section):
     """The largest norm of the gradient; null: no clipping."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What products are computed in; auto: as the weights are stored."""
-    checkpointing: Literal["none", "full"] = "none"
-    """full: keep one hidden state a layer and compute the rest again in the backward pass."""
+    checkpointing: Literal["none", "selective", "full", "auto"] | Every = "none"
+    """What layers keep for the backward pass. full: their input, the rest is computed again; selective: the results of
+    matrix products too; {every: 2}: full for every second layer; auto: as little is computed again as memory_budget
+    allows, decided when the model is there."""
+    memory_budget: ByteSize | None = Field(None, gt=0)
+    """Bytes that a process may take, or text such as 6GiB: of its CUDA device, else of the host; null: what is there.
+    Only checkpointing: auto looks at it."""
     compile: bool = False
     """Fuse what stands between the products of a layer with torch.compile: half a minute at the start, then faster."""
     kernels: Literal["auto", "none"] = "auto"

@@ -24,6 +24,7 @@ from trainer.data.stream import Stream
 
 IGNORED = -100
 """The target of a position where nothing is learned."""
+_TENSORS = ("input_ids", "position_ids", "targets")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,26 @@ class Batch:
     token_type_ids: torch.Tensor | None = None
     """Which of several texts a token belongs to [B, S]; None where no row has several."""
 
+    def beginning(self, examples: int, tokens: int) -> "Batch":
+        """The first examples alone, each cut to so many tokens."""
+        columns = {name: getattr(self, name) for name in (*_TENSORS, "token_type_ids")}
+        there = {name: column for name, column in columns.items() if column is not None}
+        if self.segments is None:
+            assert self.attention_mask is not None, "a padded batch has a mask"
+            mask = self.attention_mask[:examples, :tokens]
+            cut = {name: column[:examples, :tokens] for name, column in there.items()}
+            return replace(self, **cut, attention_mask=mask, tokens=int(mask.sum()))
+        starts = np.cumsum(self.segments) - self.segments
+        lengths = tuple(min(length, tokens) for length in self.segments[:examples])
+        kept = np.concatenate(
+            [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
+        )
+        cut = {name: column[:, torch.from_numpy(kept)] for name, column in there.items()}
+        return replace(self, **cut, segments=lengths, tokens=min(self.tokens, len(kept)))
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True) for name in ("input_ids", "position_ids", "targets")
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
         for name in ("attention_mask", "token_type_ids"):
             values = getattr(self, name)
             moved[name] = None if values is None else values.to(device, non_blocking=True)
@@ -101,8 +117,15 @@ class Windows:
         return Window(tuple(batch_of(group, self.layout) for group in held), len(rows), epoch)
 
     def __iter__(self) -> Iterator[Window]:
-        """One pass."""
-        return (self.window(step) for step in range(self.epochs.steps(0)))
+        """One pass; a thread makes the next window while one is computed."""
+        steps = self.epochs.steps(0)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(self.window, 0) if steps else None
+            for step in range(1, steps + 1):
+                assert coming is not None, "there is one more"
+                window = coming.result()
+                coming = pool.submit(self.window, step) if step < steps else None
+                yield window
 
 
 class Ahead:

@@ -35,11 +35,13 @@ LED_AT_MOST = 8
 
 _SERVE = """
 import sys
-file, descriptor, *sys.path = sys.argv[1:]
+file, descriptor, torch, *sys.path = sys.argv[1:]
+if not torch:
+    sys.modules["torch"] = None
 from trainer.data import processes
 processes.serve(file, int(descriptor))
 """
-"""What another process runs; it finds modules where this one does."""
+"""What another process runs; it finds modules where this one does, and does without torch where this one does."""
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
@@ -125,7 +127,8 @@ class _Member:
     def __init__(self, file: str) -> None:
         self.connection, theirs = Pipe()
         self.ready, self.held = False, 0
-        command = [sys.executable, "-c", _SERVE, file, str(theirs.fileno()), *sys.path]
+        with_torch = sys.modules.get("torch", sys) is not None
+        command = [sys.executable, "-c", _SERVE, file, str(theirs.fileno()), "torch" if with_torch else "", *sys.path]
         self._process = subprocess.Popen(
             command,
             env=ranks.helper_environment(),

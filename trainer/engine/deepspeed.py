@@ -172,6 +172,9 @@ class DeepSpeedEngine:
         """DeepSpeed's own files: each rank writes its shard."""
         self.engine.save_checkpoint(str(folder), tag=_TAG, client_state={_NAMES: self.names}, save_latest=False)
 
+    def copy_state(self) -> None:
+        """None: DeepSpeed's own writer reads the state where it is, on all ranks together."""
+
     def load_state(self, folder: Path) -> None:
         """As the protocol says."""
         path, _ = self.engine.load_checkpoint(str(folder), tag=_TAG, load_lr_scheduler_states=False)

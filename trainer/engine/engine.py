@@ -1,6 +1,6 @@
 """What the loop asks of an engine; the loop knows no vendor."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,12 @@ class Engine(Protocol):
 
     def save_state(self, folder: Path) -> None:
         """Weights and optimizer into a folder that is there on every rank; all ranks call it."""
+
+    def copy_state(self) -> Callable[[Path], None] | None:
+        """A copy of what `save_state` writes, as a function that writes it later from another thread.
+
+        None where there is no room for a copy, or none can be made; alike on all ranks, which all call it.
+        """
 
     def load_state(self, folder: Path) -> None:
         """What `save_state` wrote, as these very shards; all ranks call it."""

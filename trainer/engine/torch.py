@@ -1,8 +1,9 @@
 """Plain torch: one process, or one replica a process (DistributedDataParallel)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
-from trainer.engine import universal
+from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.optim import groups, masters, optimizers
 
@@ -94,17 +95,26 @@ class TorchEngine:
 
     def save_state(self, folder: Path) -> None:
         """Replicas are equal: rank 0 writes one file."""
-        if not ranks.is_main():
-            return
-        torch.save(
-            {
-                "module": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "masters": self.masters.state() if self.masters else [],
-                "names": [name for name, *_ in self._named()],
-            },
-            folder / _FILE,
-        )
+        if ranks.is_main():
+            torch.save(self._state(), folder / _FILE)
+
+    def copy_state(self) -> Callable[[Path], None] | None:
+        """As the protocol says: on rank 0, where half of the memory that is free takes it."""
+        state = self._state() if ranks.is_main() else {}
+        fits = copies.size(state) <= ranks.available_memory() // 2
+        if not ranks.broadcast(fits):
+            return None
+        copied = copies.copy(state)
+        return lambda folder: torch.save(copied, folder / _FILE)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "masters": self.masters.state() if self.masters else [],
+            "names": [name for name, *_ in self._named()],
+        }
 
     def load_state(self, folder: Path) -> None:
         """As the protocol says; the number of replicas does not matter."""

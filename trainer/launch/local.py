@@ -114,7 +114,7 @@ def _prepare(folder: Path) -> None:
 def _command(folder: Path) -> list[str]:
     """The worker that imports the `trainer` of this process, whatever folders of the same name stand around."""
     checkout = Path(__file__).resolve().parents[2] == Path.cwd()
-    return [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer.run", str(folder)]
+    return [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer.worker", str(folder)]
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ class Callback:
         """After the final model was measured on the test rows."""
 
     def saved(self, state: State, path: str) -> None:
-        """After a checkpoint was written."""
+        """After a checkpoint was written, which may be some steps after it was begun; on rank 0 alone."""
 
     def end(self, state: State) -> None:
         """After the last step or a stop; also when the run fails."""

@@ -46,7 +46,7 @@ def train(
         counts = ranks.all_reduce({**task.counts(window.batches), " tokens": own, " stop": float(stop.requested)})
         state.stopping = counts.pop(" stop") > 0
         tokens = counts.pop(" tokens")
-        torch.manual_seed(_seed_of_step(recipe.train.seed, state.step))
+        _seed(_seed_of_step(recipe.train.seed, state.step), engine.device)
         loss = _accumulate(engine, task, window, counts)
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
         grad_norm = engine.step(lr)
@@ -82,6 +82,13 @@ def _accumulate(engine: Engine, task: Any, window: Window, counts: dict[str, flo
         for name, term in terms.items():
             loss += factors[name] * term
     return loss
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does for the devices of a run; that asks every kind of device, for half a millisecond."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _seed_of_step(seed: int, step: int) -> int:

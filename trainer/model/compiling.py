@@ -16,11 +16,14 @@ SHAPES = 16
 """Times that torch may compile one function anew, such as for a row of one token, before it runs it as it is."""
 
 
-def compile_layers(model: PreTrainedModel) -> str | None:
+def compile_layers(model: PreTrainedModel, *, checkpointed: bool = False) -> str | None:
     """Compiles every layer when it first runs; what forbids it, where something does.
 
     All layers of a kind share their code. What torch cannot compile later on runs as it is, with torch's own warning.
     """
+    if checkpointed:
+        # torch leaves what a checkpoint calls as it is, in silence.
+        return "layers that train.checkpointing computes again are not compiled; set it to none"
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         return f"{type(model).__name__} has no repeated layer that transformers marks"

@@ -37,8 +37,6 @@ def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractCo
         dtype = DTYPES[recipe.model.dtype if precision == "auto" else precision]
         model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
-    if recipe.train.checkpointing == "full":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 

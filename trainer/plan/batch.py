@@ -61,6 +61,15 @@ def row_tokens(recipe: Recipe) -> int:
     return recipe.batch.micro_tokens or recipe.batch.micro * recipe.data.max_length
 
 
+def most_tokens(recipe: Recipe, manifest: Manifest) -> int:
+    """Positions that no micro-batch exceeds, as far as the counted rows tell."""
+    longest = manifest.longest or recipe.data.max_length
+    if not recipe.data.packing:
+        return recipe.batch.micro * longest
+    examples = recipe.batch.global_
+    return row_tokens(recipe) if examples is None else min(row_tokens(recipe), examples * longest)
+
+
 def plan_batch(recipe: Recipe, manifest: Manifest, ranks: int) -> BatchPlan:
     """The batch arithmetic of a recipe on `ranks` devices."""
     batch, packing = recipe.batch, recipe.data.packing

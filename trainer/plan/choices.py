@@ -52,7 +52,7 @@ def choose_engine(recipe: Recipe, processes: int, state: State | None, room: int
         if processes == 1:
             return _torch("one process needs no sharing out")
         if state is not None and room is not None and state("torch", 0) <= MOST_STATE * room:
-            return _torch(f"{_shown(state('torch', 0))} of state fit a device of {_shown(room)} well")
+            return _torch(f"{shown(state('torch', 0))} of state fit a device of {shown(room)} well")
     if engine.kind == "deepspeed":
         kind = Choice("engine.kind", "deepspeed", NAMED)
     elif needs:
@@ -72,9 +72,9 @@ def _choose_zero(stage: int | None, recipe: Recipe, state: State | None, room: i
     for zero in (1, 2, 3):
         held = state("deepspeed", zero)
         if held <= MOST_STATE * room:
-            reason = f"the lowest stage whose state ({_shown(held)}) fits a device of {_shown(room)} well"
+            reason = f"the lowest stage whose state ({shown(held)}) fits a device of {shown(room)} well"
             return Choice("engine.zero", zero, reason)
-    reason = f"even its state of {_shown(held)} is much for a device of {_shown(room)}; see engine.offload"
+    reason = f"even its state of {shown(held)} is much for a device of {shown(room)}; see engine.offload"
     return Choice("engine.zero", 3, reason)
 
 
@@ -82,7 +82,8 @@ def _torch(reason: str) -> list[Choice]:
     return [Choice("engine.kind", "torch", reason), Choice("engine.zero", 0, "plain torch shares nothing out")]
 
 
-def _shown(size: float) -> str:
+def shown(size: float) -> str:
+    """A size as it stands in a reason."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**29 else f"{size / 2**20:,.1f} MiB"
 
 

@@ -1,6 +1,6 @@
 """The plan: every number that follows from a recipe, derived once and shown before the first step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer import ranks
@@ -64,6 +64,11 @@ class Plan:
             lines.append(f"Memory a device: {shown} = {_bytes(self.memory.total)}, activations besides")
         lines += [f"Chosen: {choice}" for choice in self.choices if choice.reason != NAMED]
         return "\n".join(lines)
+
+    def with_choice(self, choice: Choice) -> "Plan":
+        """The same plan with one more choice, in the place of an earlier one of its key."""
+        others = tuple(other for other in self.choices if other.key != choice.key)
+        return replace(self, choices=(*others, choice))
 
     def _steps_in_words(self) -> str:
         if self.steps is None:
@@ -134,6 +139,8 @@ def make(
     chosen += choose_engine(recipe, count, known, ranks.device_memory(count))
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
+    if recipe.train.checkpointing == "auto":
+        chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
     memory = state(engine, zero) if parameters is not None else None
     return Plan(
         batch=plan_batch(recipe, manifest, count),

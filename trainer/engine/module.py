@@ -1,0 +1,85 @@
+"""Body, head and loss as one module that an engine trains, in the fastest form that computes the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from trainer import ranks
+from trainer.adapter import lora_product
+from trainer.config.recipe import Recipe
+from trainer.data.batches import Window
+from trainer.engine.engine import Engine
+from trainer.errors import Problem, RecipeError
+from trainer.kernels import library
+from trainer.model import checkpointing
+from trainer.model.compiling import compile_layers
+from trainer.model.fusing import fuse
+from trainer.model.load import DTYPES
+from trainer.plan.plan import Plan
+from trainer.tasks.kinds import TASKS
+
+Say = Callable[[str], None]
+
+COMPARED = (3, 256)
+"""Examples, and tokens of each, that our forward is compared on: enough for neighbours on both sides."""
+
+
+def build(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, say: Say) -> nn.Module:
+    """The module, which the engine has taken."""
+    compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
+    module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
+    checkpointed = recipe.train.checkpointing != "none"
+    lacking = compile_layers(model, checkpointed=checkpointed) if recipe.train.compile else None
+    if lacking is not None:
+        say(f"train.compile: {lacking}; the layers run as they are.")
+    compiled = recipe.train.compile and lacking is None
+    # Selective checkpointing keeps the results of products, which must not be added to in place.
+    in_place = not compiled and recipe.train.checkpointing not in ("selective", "auto")
+    if in_place and recipe.adapter.kind == "lora" and engine.shards.whole:
+        lora_product.fuse(model)
+    _kernels(recipe, model, engine.device, say, compiled=compiled)
+    checkpointing.set_up(model, recipe.train.checkpointing)
+    engine.prepare(module, recipe.optimizer)
+    return module
+
+
+def _kernels(recipe: Recipe, model: PreTrainedModel, device: torch.device, say: Say, *, compiled: bool) -> None:
+    """Turns the processor's kernels on, or says why not; compiled layers keep their own operations."""
+    wanted = recipe.train.kernels == "auto" and device.type == "cpu"
+    if wanted and (lacking := library.lacking()):
+        say(f"train.kernels: {lacking}; torch's own operations run instead.")
+    library.turn(on=wanted)
+    if wanted and not compiled:
+        fuse(model)
+
+
+def compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> None:
+    """Holds our forward against the model's own before it is trusted; the largest difference of all ranks counts."""
+    body, head, allowed = _differences(module, window, engine)
+    if body > allowed and library.turned_on():
+        say(f"The processor's kernels would differ by {body:.1e} on this model: torch's own operations run instead.")
+        library.turn(on=False)
+        body, head, allowed = _differences(module, window, engine)
+    if body > allowed:
+        raise RecipeError(
+            [
+                Problem(
+                    "data.packing",
+                    f"this model lets packed examples see each other (difference {body:.1e}); set it to false",
+                )
+            ]
+        )
+    if head > allowed:
+        module.own_forward = True
+        say(f"The model's own forward makes the logits: a plain head would differ by {head:.1e}.")
+
+
+def _differences(module: Any, window: Window, engine: Engine) -> tuple[float, float, float]:
+    """Of hidden states and logits to the model's own, over all ranks, and what is allowed."""
+    few = window.batches[0].beginning(*COMPARED)
+    with engine.gathered():
+        (body, head), allowed = module.compare_with_own_logits(few.to(engine.device))
+    return max(ranks.all_gather(body)), max(ranks.all_gather(head)), allowed

@@ -134,6 +134,7 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
+        ("bitsandbytes", "trainer/optim/eight_bit.py"),
         ("deepspeed", "trainer/engine/deepspeed.py"),
         ("peft", "trainer/adapter/lora.py"),
         ("tensorboard", "trainer/callbacks/tensorboard.py"),

@@ -25,7 +25,7 @@ from trainer.data.batches import Batch
 from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
-from trainer.optim import groups, optimizers
+from trainer.optim import optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
@@ -99,9 +99,10 @@ def _validate(settings: dict[str, Any]) -> None:
 class DeepSpeedEngine:
     """A DeepSpeed engine whose accumulation, rates and loss scaling are ours."""
 
-    def __init__(self, device: torch.device, settings: dict[str, Any]) -> None:
+    def __init__(self, device: torch.device, settings: dict[str, Any], seed: int = 0) -> None:
         """`settings` is the whole DeepSpeed JSON."""
         self.device = device
+        self.seed = seed
         self.settings = settings
         self.zero = int(settings["zero_optimization"]["stage"])
         logger.setLevel(logging.WARNING)
@@ -125,8 +126,9 @@ class DeepSpeedEngine:
         yield
 
     def prepare(self, module: nn.Module, settings: Optimizer) -> None:
-        """Hands the module and torch's own Adam to DeepSpeed."""
-        optimizer = optimizers.build(settings, groups.groups(module, settings.weight_decay))
+        """Hands the module and its optimizer to DeepSpeed."""
+        # Shares are disjoint, and so should be their random bits; the replicas of stage 0 are equal.
+        optimizer = optimizers.build_shared(settings, module, self.seed + (ranks.rank() if self.zero else 0))
         self.module = module
         names = {parameter: name for name, parameter in module.named_parameters()}
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -137,6 +139,9 @@ class DeepSpeedEngine:
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=self.settings)
         # Stage 0 makes the moments by a step without gradients, which would count as the first one.
         optimizer.state.clear()
+
+    def begin(self, lr: float) -> None:
+        """Nothing: `step` sets the rate."""
 
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DeepSpeed averages over ranks, hence the factor `world_size`."""
@@ -222,8 +227,7 @@ class DeepSpeedEngine:
 
     def _named(self) -> list[universal.Named]:
         """Stage 0's trained parameters in the optimizer's order."""
-        stepped = [parameter for group in self._optimizer().param_groups for parameter in group["params"]]
-        return list(zip(self.names, self.weights, stepped, strict=True))
+        return list(zip(self.names, self.weights, strict=True))
 
     def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """Under ZeRO-3 one tensor at a time is put together, and let go before the next."""

@@ -9,6 +9,8 @@ from distributed import trajectory
 from distributed.alone import as_only_rank
 from distributed.pair import Pair
 
+from trainer.errors import RunError
+
 TORCH: dict[str, Any] = {"kind": "torch"}
 WAYS: dict[str, dict[str, Any]] = {
     "kahan": {"master": "kahan"},
@@ -72,7 +74,7 @@ def test_a_resumed_run_goes_on_bit_by_bit(pair: Pair, tmp_path: Path, way: str, 
 
 
 @pytest.mark.parametrize("way", SHARED)
-def test_plain_torch_goes_on_from_other_processes_and_hands_over_to_deepspeed(
+def test_plain_torch_goes_on_with_other_processes(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
 ) -> None:
     as_only_rank(monkeypatch)
@@ -83,3 +85,29 @@ def test_plain_torch_goes_on_from_other_processes_and_hands_over_to_deepspeed(
 
     expected = alone(way).losses[5:]
     assert max(abs(one - other) / other for one, other in zip(losses, expected, strict=True)) < 1e-3
+
+
+@pytest.mark.parametrize("way", ["kahan", "stochastic"])
+def test_deepspeed_goes_on_from_plain_torch(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    as_only_rank(monkeypatch)
+    trajectory.interrupted(TORCH, str(tmp_path), "bfloat16", **WAYS[way])
+    engine = {"kind": "deepspeed", "zero": 2}
+
+    (losses, _), _ = pair.run(partial(trajectory.resumed, **WAYS[way]), engine, str(tmp_path), "bfloat16")
+
+    expected = alone(way).losses[5:]
+    assert max(abs(one - other) / other for one, other in zip(losses, expected, strict=True)) < 2e-3
+
+
+def test_8_bit_moments_that_were_shared_out_are_not_shared_out_otherwise(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_only_rank(monkeypatch)
+    pair.run(
+        partial(trajectory.interrupted, **WAYS["8bit"]), {"kind": "deepspeed", "zero": 2}, str(tmp_path), "bfloat16"
+    )
+
+    with pytest.raises(RunError, match="8-bit moments that DeepSpeed shares out go on with the same processes"):
+        trajectory.resumed(TORCH, str(tmp_path), "bfloat16", **WAYS["8bit"])

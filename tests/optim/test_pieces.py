@@ -1,10 +1,11 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.optim.pieces import Scratch, chunks
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=12), st.integers(1, 40))
 def test_chunks_hold_every_value_once_in_order_and_none_is_over_the_room(counts: list[int], size: int) -> None:
     weights = [torch.empty(count) for count in counts]
@@ -18,7 +19,8 @@ def test_chunks_hold_every_value_once_in_order_and_none_is_over_the_room(counts:
             assert piece.first == covered[id(piece.weight)] and piece.first % size == 0
             covered[id(piece.weight)] = piece.last
     assert [covered[id(weight)] for weight in weights] == counts
-    assert [piece.weight for chunk in made for piece in chunk if piece.is_last] == weights
+    ended = [id(piece.weight) for chunk in made for piece in chunk if piece.is_last]
+    assert ended == [id(weight) for weight in weights]
 
 
 def test_small_weights_share_a_chunk_and_empty_ones_are_in_none() -> None:

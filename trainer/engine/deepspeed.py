@@ -26,6 +26,7 @@ from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
+from trainer.optim.eight_bit import SCALE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
@@ -35,15 +36,21 @@ with warnings.catch_warnings():
     from deepspeed.utils import logger
 
 _TAG = universal.FOLDER
+_ONE_LAYOUT = "8-bit moments that DeepSpeed shares out go on with the same processes and stage only; set them back"
 _NAMES = "shardtune_names"
 """In stage 0's file: the names of the trained parameters in the optimizer's order."""
 
 
 def convert(folder: Path, target: Path, zero: int) -> None:
-    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form."""
+    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form.
+
+    DeepSpeed cuts out weights and moments alone: what Kahan compensation keeps beside a weight is rounded off once.
+    """
     if zero == 0:
         _convert_stage_0(folder, target)
         return
+    if _in_8_bits(folder):
+        raise RuntimeError(_ONE_LAYOUT)
     arguments = argparse.Namespace(
         input_folder=str(folder / _TAG),
         output_folder=str(target / _TAG),
@@ -61,6 +68,15 @@ def convert(folder: Path, target: Path, zero: int) -> None:
         step = common["optimizer_state_dict"]["state"][0]["step"]
         for tensor in universal.place(target, "").glob("*/fp32.pt"):
             _wrap(tensor.parent, step)
+
+
+def _in_8_bits(folder: Path) -> bool:
+    """Whether a stage's files hold moments in 8 bits, whose scales DeepSpeed's converter does not know."""
+    file = next((folder / _TAG).glob("*optim_states.pt"))
+    saved = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["optimizer_state_dict"]
+    inner = saved.get("base_optimizer_state", saved.get("optimizer_state_dict", {}))
+    states = inner["state"] if isinstance(inner, dict) else {}
+    return any(f"{universal.MOMENTS[0]}{SCALE}" in state for state in states.values())
 
 
 def _wrap(here: Path, step: Any) -> None:
@@ -189,6 +205,8 @@ class DeepSpeedEngine:
         if self.zero == 0:
             universal.load(folder, self._named(), self._optimizer())
             return
+        if any(group.get("eight_bit") for group in self.constants):
+            raise RunError(_ONE_LAYOUT)
         if ranks.is_main():
             self._complete(folder)
         ranks.barrier()

@@ -3,8 +3,8 @@ from typing import Any
 import a_recipe
 import pytest
 
-from trainer.config.recipe import Recipe
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
+from trainer.config.recipe import Recipe
 from trainer.config.rules import RULES
 from trainer.errors import RecipeError
 

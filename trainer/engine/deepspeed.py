@@ -26,6 +26,7 @@ from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
+from trainer.optim.adam import MOMENTS
 from trainer.optim.eight_bit import SCALE
 
 with warnings.catch_warnings():
@@ -76,12 +77,12 @@ def _in_8_bits(folder: Path) -> bool:
     saved = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["optimizer_state_dict"]
     inner = saved.get("base_optimizer_state", saved.get("optimizer_state_dict", {}))
     states = inner["state"] if isinstance(inner, dict) else {}
-    return any(f"{universal.MOMENTS[0]}{SCALE}" in state for state in states.values())
+    return any(f"{MOMENTS[0]}{SCALE}" in state for state in states.values())
 
 
 def _wrap(here: Path, step: Any) -> None:
     """Stage 3 writes bare tensors, which the other stages do not read."""
-    for part in ("fp32", *universal.MOMENTS):
+    for part in ("fp32", *MOMENTS):
         torch.save({"param": torch.load(here / f"{part}.pt", weights_only=True)}, here / f"{part}.pt")
     torch.save(step, here / "step.pt")
 

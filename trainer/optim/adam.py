@@ -1,6 +1,6 @@
 """Adam by torch's fused kernel, chunk by chunk, whatever weights and moments are kept in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,11 @@ from trainer.optim.masters import Chunk, Master
 from trainer.optim.pieces import Flat, Scratch, chunks, room
 from trainer.optim.rounding import Noise, round_into
 
-KERNELS = {"adamw": torch._fused_adamw_, "adam": torch._fused_adam_, "adamw_8bit": torch._fused_adamw_}
+KERNELS: dict[str, Callable[..., None]] = {
+    "adamw": torch._fused_adamw_,
+    "adam": torch._fused_adam_,
+    "adamw_8bit": torch._fused_adamw_,
+}
 """By `optimizer.kind`. adamw_8bit keeps some moments in 32 bits, which are stepped by this kernel."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -36,7 +40,7 @@ class Adam(torch.optim.Optimizer):
         super().__init__(groups, {"lr": settings.lr, **constants, "eight_bit": False})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step of every weight that has a gradient."""
         assert closure is None, "the loop makes the gradients"
         for number, group in enumerate(self.param_groups):

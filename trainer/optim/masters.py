@@ -82,7 +82,9 @@ class Kahan:
 
     def begin(self, weight: torch.Tensor, state: State, value: torch.Tensor) -> None:
         """The rounding error."""
-        state["compensation"] = (value.float() - weight.detach().float()).to(weight.dtype)
+        state["compensation"] = torch.zeros_like(weight)
+        if value is not weight:
+            state["compensation"].copy_(value.float() - weight.detach().float())
 
     def take(self, chunk: Chunk, scratch: Scratch) -> Flat:
         """Weight plus error, which float32 holds exactly."""
@@ -133,5 +135,6 @@ def value(weight: torch.Tensor, state: State) -> torch.Tensor:
         kept: torch.Tensor = state["master"]
         return kept
     if "compensation" in state:
-        return weight.detach().float() + state["compensation"]
+        rest: torch.Tensor = state["compensation"]
+        return weight.detach().float() + rest
     return weight.detach().float()

@@ -64,6 +64,6 @@ class Scratch:
         if key not in self._held or self._held[key].numel() < count:
             self._held[key] = torch.empty(count, dtype=torch.float32, device=sources[0].device)
         flat = self._held[key][:count]
-        parts = list(flat.split(sizes))
+        parts = list(torch.split(flat, sizes))
         torch._foreach_copy_(parts, sources)
         return flat, parts

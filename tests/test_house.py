@@ -134,6 +134,7 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
+        ("bitsandbytes", "trainer/optim/eight_bit.py"),
         ("cut_cross_entropy", "trainer/model/fused_loss.py"),
         ("deepspeed", "trainer/engine/deepspeed.py"),
         ("flash_attn", "trainer/model/flash_attention.py"),

@@ -3,6 +3,7 @@ from typing import Any
 import a_recipe
 import pytest
 
+from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
 from trainer.config.rules import RULES
 from trainer.errors import RecipeError
@@ -247,7 +248,7 @@ KEPT: list[dict[str, dict[str, Any]]] = [
 
 
 def test_every_rule_is_broken_here() -> None:
-    assert {rule.__name__ for rule in RULES} == set(BROKEN)
+    assert {rule.__name__ for rule in RULES if rule not in OPTIMIZER_RULES} == set(BROKEN)
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,12 @@ class Losses(Callback):
 
 
 def recipe(engine: dict[str, Any], dtype: str = "float32", **optimizer: Any) -> Recipe:
-    """A run whose gradients are clipped and whose matrices decay."""
+    """A run whose matrices decay, and whose gradients are clipped where they can be."""
     return a_recipe.recipe(
         model={"name": "-", "dtype": dtype},
         data={"packing": False, "max_length": 25},
         batch={"micro": MICRO, "global": GLOBAL},
-        train={"clip": CLIP, "max_steps": 20},
+        train={"clip": None if optimizer.get("in_backward") else CLIP, "max_steps": 20},
         optimizer={"lr": 3e-3, "weight_decay": 0.1, **optimizer},
         schedule={"kind": "cosine", "warmup": 2},
         log={"every": 1},
@@ -96,18 +96,20 @@ def losses(engine: dict[str, Any], dtype: str = "float32", count: int = 10, **op
     return kept
 
 
-def interrupted(engine: dict[str, Any], run: str, dtype: str = "float32") -> None:
+def interrupted(engine: dict[str, Any], run: str, dtype: str = "float32", **optimizer: Any) -> None:
     """Five steps and a checkpoint."""
-    wanted = recipe(engine, dtype)
+    wanted = recipe(engine, dtype, **optimizer)
     made = prepared(wanted)
     trained(made, wanted, 0, 5)
     folder.save(Path(run), made, {"step": 5})
     made.release()
 
 
-def resumed(engine: dict[str, Any], run: str, dtype: str = "float32") -> tuple[list[float], list[str]]:
+def resumed(
+    engine: dict[str, Any], run: str, dtype: str = "float32", **optimizer: Any
+) -> tuple[list[float], list[str]]:
     """The losses of the five steps after it, and what was said."""
-    wanted = recipe(engine, dtype)
+    wanted = recipe(engine, dtype, **optimizer)
     made = prepared(wanted)
     with torch.no_grad():
         for parameter in made.module.parameters():

@@ -47,3 +47,27 @@ def test_a_parameter_that_zero_3_shares_out_counts_by_its_whole_shape() -> None:
     decayed, others = groups(module, 0.1)
 
     assert (_names(module, decayed), _names(module, others)) == ({"weight"}, {"bias"})
+
+
+def test_moments_of_embeddings_and_small_weights_are_not_kept_in_8_bits() -> None:
+    module = nn.ModuleDict(
+        {
+            "embedding": nn.Embedding(100, 64),
+            "linear": nn.Linear(64, 64),
+            "thin": nn.Linear(64, 3),
+            "norm": nn.LayerNorm(5000),
+        }
+    )
+
+    made = {
+        (group["weight_decay"], group["eight_bit"]): _names(module, group)
+        for group in groups(module, 0.1, eight_bit=True)
+    }
+
+    assert made == {
+        (0.1, False): {"embedding.weight", "thin.weight"},
+        (0.1, True): {"linear.weight"},
+        (0.0, False): {"linear.bias", "thin.bias"},
+        (0.0, True): {"norm.weight", "norm.bias"},
+    }
+    assert {group["eight_bit"] for group in groups(module, 0.1)} == {False}

@@ -5,6 +5,7 @@ import pytest
 from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
 from trainer.plan.memory import StateMemory, state_memory
+from trainer.plan.parameters import parameter
 
 TOTAL = 1200
 """Parameters, all of which train where nothing else is said."""
@@ -18,6 +19,11 @@ TOTAL = 1200
         ("torch", 0, "float32", "none", 4800, 4800, 9600),
         ("torch", 0, "bfloat16", "float32", 2400, 2400, 14400),
         ("torch", 0, "bfloat16", "none", 2400, 2400, 4800),
+        # Kahan compensation and two moments of 2 bytes each; stochastic rounding keeps the moments alone.
+        ("torch", 0, "bfloat16", "kahan", 2400, 2400, 7200),
+        ("torch", 0, "bfloat16", "stochastic", 2400, 2400, 4800),
+        # DeepSpeed steps a bfloat16 copy of its share.
+        ("deepspeed", 2, "bfloat16", "kahan", 2400, 600, 2400),
         # ZeRO on four devices, as in the paper: 2 + 2 + 12 bytes a parameter in bfloat16. Shares of gradients are
         # added up in float32, so they take 4.
         ("deepspeed", 1, "bfloat16", "float32", 2400, 2400, 3600),
@@ -111,3 +117,44 @@ def test_the_json_marks_what_is_not_predicted() -> None:
         "high": None,
         "components": {"weights": 1, "gradients": 2, "optimizer": 3},
     }
+
+
+MATRIX, SMALL = parameter("model.layers.0.mlp.up_proj.weight", (64, 128)), parameter("model.norm.weight", (100,))
+EMBEDDING = parameter("model.embed_tokens.weight", (100, 64))
+
+
+def test_moments_in_8_bits_are_those_of_large_weights_but_embeddings() -> None:
+    trained = [MATRIX, SMALL, EMBEDDING]
+    total = sum(one.size for one in trained)
+
+    memory = state_memory(
+        total,
+        total,
+        dtype="float32",
+        optimizer=Optimizer(kind="adamw_8bit"),
+        engine="torch",
+        zero=0,
+        ranks=1,
+        trained=trained,
+    )
+
+    assert memory.optimizer == 2 * (8192 + 4 * 8192 // 256) + 2 * 4 * (100 + 6400)
+
+
+@pytest.mark.parametrize(("micro_batches", "values"), [(1, 8192), (2, 8292)])
+def test_the_largest_gradient_lives_alone_where_weights_are_stepped_in_the_backward_pass(
+    micro_batches: int, values: int
+) -> None:
+    memory = state_memory(
+        8292,
+        8292,
+        dtype="bfloat16",
+        optimizer=Optimizer(in_backward=True),
+        engine="torch",
+        zero=0,
+        ranks=1,
+        trained=[MATRIX, SMALL],
+        micro_batches=micro_batches,
+    )
+
+    assert memory.gradients == 2 * values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
+from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
 
@@ -113,7 +114,7 @@ def offload_needs_what_is_shared_out(recipe: Recipe) -> Problem | None:
         return Problem("engine.offload", "is DeepSpeed's; set engine.kind: deepspeed, or leave it out")
     if engine.zero == 0:
         return Problem("engine.offload", "has nothing to move at stage 0; set engine.zero to 1, 2 or 3")
-    if recipe.optimizer.master == "none" and recipe.model.dtype != "float32":
+    if recipe.optimizer.master != "float32" and recipe.model.dtype != "float32":
         return Problem("engine.offload", "needs optimizer.master: float32; change one of the two")
     parameters = isinstance(engine.offload, Offload) and engine.offload.parameters != "none"
     if parameters and engine.zero not in ("auto", 3):
@@ -266,6 +267,7 @@ RULES: tuple[Rule, ...] = (
     a_step_holds_the_longest_example,
     a_stream_says_how_long_it_trains,
     a_stream_is_seen_row_by_row,
+    *OPTIMIZER_RULES,
     *DATA_RULES,
 )
 

@@ -23,8 +23,8 @@ def build(recipe: Recipe, plan: Plan, place: torch.device, deepspeed: dict[str, 
     if plan.engine == "torch":
         from trainer.engine.torch import TorchEngine
 
-        return TorchEngine(place, recipe.train.clip)
+        return TorchEngine(place, recipe.train.clip, recipe.train.seed)
     from trainer.engine.deepspeed import DeepSpeedEngine
 
     assert deepspeed is not None, "the plan chose DeepSpeed"
-    return DeepSpeedEngine(place, deepspeed)
+    return DeepSpeedEngine(place, deepspeed, recipe.train.seed)

@@ -25,7 +25,9 @@ from trainer.data.batches import Batch
 from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
-from trainer.optim import groups, optimizers
+from trainer.optim import optimizers
+from trainer.optim.adam import MOMENTS
+from trainer.optim.eight_bit import SCALE
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
@@ -35,15 +37,21 @@ with warnings.catch_warnings():
     from deepspeed.utils import logger
 
 _TAG = universal.FOLDER
+_ONE_LAYOUT = "8-bit moments that DeepSpeed shares out go on with the same processes and stage only; set them back"
 _NAMES = "shardtune_names"
 """In stage 0's file: the names of the trained parameters in the optimizer's order."""
 
 
 def convert(folder: Path, target: Path, zero: int) -> None:
-    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form."""
+    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form.
+
+    DeepSpeed cuts out weights and moments alone: what Kahan compensation keeps beside a weight is rounded off once.
+    """
     if zero == 0:
         _convert_stage_0(folder, target)
         return
+    if _in_8_bits(folder):
+        raise RuntimeError(_ONE_LAYOUT)
     arguments = argparse.Namespace(
         input_folder=str(folder / _TAG),
         output_folder=str(target / _TAG),
@@ -63,9 +71,18 @@ def convert(folder: Path, target: Path, zero: int) -> None:
             _wrap(tensor.parent, step)
 
 
+def _in_8_bits(folder: Path) -> bool:
+    """Whether a stage's files hold moments in 8 bits, whose scales DeepSpeed's converter does not know."""
+    file = next((folder / _TAG).glob("*optim_states.pt"))
+    saved = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["optimizer_state_dict"]
+    inner = saved.get("base_optimizer_state", saved.get("optimizer_state_dict", {}))
+    states = inner["state"] if isinstance(inner, dict) else {}
+    return any(f"{MOMENTS[0]}{SCALE}" in state for state in states.values())
+
+
 def _wrap(here: Path, step: Any) -> None:
     """Stage 3 writes bare tensors, which the other stages do not read."""
-    for part in ("fp32", *universal.MOMENTS):
+    for part in ("fp32", *MOMENTS):
         torch.save({"param": torch.load(here / f"{part}.pt", weights_only=True)}, here / f"{part}.pt")
     torch.save(step, here / "step.pt")
 
@@ -99,9 +116,10 @@ def _validate(settings: dict[str, Any]) -> None:
 class DeepSpeedEngine:
     """A DeepSpeed engine whose accumulation, rates and loss scaling are ours."""
 
-    def __init__(self, device: torch.device, settings: dict[str, Any]) -> None:
+    def __init__(self, device: torch.device, settings: dict[str, Any], seed: int = 0) -> None:
         """`settings` is the whole DeepSpeed JSON."""
         self.device = device
+        self.seed = seed
         self.settings = settings
         self.zero = int(settings["zero_optimization"]["stage"])
         logger.setLevel(logging.WARNING)
@@ -125,8 +143,9 @@ class DeepSpeedEngine:
         yield
 
     def prepare(self, module: nn.Module, settings: Optimizer) -> None:
-        """Hands the module and torch's own Adam to DeepSpeed."""
-        optimizer = optimizers.build(settings, groups.groups(module, settings.weight_decay))
+        """Hands the module and its optimizer to DeepSpeed."""
+        # Shares are disjoint, and so should be their random bits; the replicas of stage 0 are equal.
+        optimizer = optimizers.build_shared(settings, module, self.seed + (ranks.rank() if self.zero else 0))
         self.module = module
         names = {parameter: name for name, parameter in module.named_parameters()}
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -137,6 +156,9 @@ class DeepSpeedEngine:
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=self.settings)
         # Stage 0 makes the moments by a step without gradients, which would count as the first one.
         optimizer.state.clear()
+
+    def begin(self, lr: float) -> None:
+        """Nothing: `step` sets the rate."""
 
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DeepSpeed averages over ranks, hence the factor `world_size`."""
@@ -187,6 +209,8 @@ class DeepSpeedEngine:
         if self.zero == 0:
             universal.load(folder, self._named(), self._optimizer())
             return
+        if any(group.get("eight_bit") for group in self.constants):
+            raise RunError(_ONE_LAYOUT)
         if ranks.is_main():
             self._complete(folder)
         ranks.barrier()
@@ -225,8 +249,7 @@ class DeepSpeedEngine:
 
     def _named(self) -> list[universal.Named]:
         """Stage 0's trained parameters in the optimizer's order."""
-        stepped = [parameter for group in self._optimizer().param_groups for parameter in group["params"]]
-        return list(zip(self.names, self.weights, stepped, strict=True))
+        return list(zip(self.names, self.weights, strict=True))
 
     def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """Under ZeRO-3 one tensor at a time is put together, and let go before the next."""

@@ -52,6 +52,9 @@ class Engine(Protocol):
     def prepare(self, module: nn.Module, settings: Optimizer) -> None:
         """Takes the module whose forward returns the terms, and makes its optimizer."""
 
+    def begin(self, lr: float) -> None:
+        """Before the first micro-batch of a step: the rate of the step, which may be made in the backward pass."""
+
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """Adds the gradient of the sum over terms of factor x term; `last` marks the last micro-batch of the step.
 

@@ -14,7 +14,8 @@ from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
-from trainer.optim import groups, masters, optimizers
+from trainer.optim import clip, masters, optimizers
+from trainer.optim.in_backward import InBackward, equalise
 
 _FILE = "torch.pt"
 
@@ -22,20 +23,18 @@ _FILE = "torch.pt"
 def convert(folder: Path, target: Path) -> None:
     """Brings what a `TorchEngine` saved into the universal form."""
     saved = torch.load(folder / _FILE, map_location="cpu", weights_only=True, mmap=True)
-    masters = iter(saved["masters"])
-    states = saved["optimizer"]["state"]
     for index, name in enumerate(saved["names"]):
-        weight = saved["module"][name]
-        reduced = saved["masters"] and weight.dtype != torch.float32
-        universal.write(target, name, next(masters) if reduced else weight, states[index])
+        state = saved["optimizer"]["state"][index]
+        universal.write(target, name, masters.value(saved["module"][name], state), state)
 
 
 class TorchEngine:
     """The whole model on each process; gradients are summed over processes after the last micro-batch."""
 
-    def __init__(self, device: torch.device, clip: float | None) -> None:
+    def __init__(self, device: torch.device, clip: float | None, seed: int = 0) -> None:
         self.device = device
         self.clip = clip
+        self.seed = seed
 
     @property
     def shards(self) -> Shards:
@@ -47,24 +46,36 @@ class TorchEngine:
         return nullcontext()
 
     def prepare(self, module: nn.Module, settings: Optimizer) -> None:
-        """Moves the module to the device, and makes float32 masters where the recipe wants them."""
+        """Moves the module to the device, and makes its optimizer."""
         self.module = module.to(self.device)
-        parameters = groups.groups(self.module, settings.weight_decay)
-        self.masters = masters.Masters(parameters) if settings.master == "float32" else None
-        self.optimizer = optimizers.build(settings, self.masters.groups if self.masters else parameters)
-        self.weights = [weight for group in parameters for weight in group["params"]]
-        self.stepped = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.optimizer = optimizers.build(settings, self.module, self.seed)
+        self.optimizer.frees = True
+        self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        self.in_backward = InBackward(self.optimizer) if settings.in_backward else None
         self.replica: nn.Module = self.module
         if ranks.world_size() > 1:
-            self.replica = DistributedDataParallel(self.module, gradient_as_bucket_view=True, broadcast_buffers=False)
+            if self.in_backward:
+                equalise(self.module)
+            else:
+                self.replica = DistributedDataParallel(
+                    self.module, gradient_as_bucket_view=True, broadcast_buffers=False
+                )
+
+    def begin(self, lr: float) -> None:
+        """As the protocol says."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DDP averages over ranks, hence the factor `world_size`."""
         self.replica.train()
+        if self.in_backward:
+            self.in_backward.armed = last
         with self._wait_for_last(last):
             terms = self.replica(batch.to(self.device))
             loss = sum(factors[name] * term for name, term in terms.items())
-            (loss * ranks.world_size()).backward()
+            averaged = isinstance(self.replica, DistributedDataParallel)
+            (loss * ranks.world_size() if averaged else loss).backward()
         return {name: term.detach() for name, term in terms.items()}
 
     def _wait_for_last(self, last: bool) -> AbstractContextManager[None]:
@@ -73,17 +84,14 @@ class TorchEngine:
         return nullcontext()
 
     def step(self, lr: float) -> float | None:
-        """As the protocol says."""
-        if self.masters:
-            self.masters.take_gradients()
-        limit = self.clip if self.clip is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.stepped, limit)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        """As the protocol says; with steps in the backward pass, at the rate of `begin`, only what is left."""
+        if self.in_backward:
+            return float(self.in_backward.finish())
+        self.begin(lr)
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = clip.norm(gradients, self.optimizer.scratch)
+        self.optimizer.divisor = clip.divisor(norm, self.clip)
         self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.masters:
-            self.masters.write_weights()
         return float(norm)
 
     @torch.no_grad()
@@ -109,29 +117,23 @@ class TorchEngine:
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
+        names = {parameter: name for name, parameter in self.module.named_parameters()}
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "masters": self.masters.state() if self.masters else [],
-            "names": [name for name, *_ in self._named()],
+            "names": [names[weight] for weight in self.weights],
         }
 
     def load_state(self, folder: Path) -> None:
         """As the protocol says; the number of replicas does not matter."""
         saved = torch.load(folder / _FILE, map_location=self.device, weights_only=True)
         self.module.load_state_dict(saved["module"])
-        if self.masters:
-            self.masters.load_state(saved["masters"])
         self.optimizer.load_state_dict(saved["optimizer"])
 
     def load_universal(self, folder: Path) -> None:
         """As the protocol says."""
-        universal.load(folder, self._named(), self.optimizer)
-
-    def _named(self) -> list[universal.Named]:
-        """The trained parameters in the optimizer's order."""
         names = {parameter: name for name, parameter in self.module.named_parameters()}
-        return [(names[weight], weight, stepped) for weight, stepped in zip(self.weights, self.stepped, strict=True)]
+        universal.load(folder, [(names[weight], weight) for weight in self.weights], self.optimizer)
 
     def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """Every process holds every tensor already."""
@@ -145,4 +147,4 @@ class TorchEngine:
 
     def release(self) -> None:
         """As the protocol says."""
-        del self.module, self.replica, self.optimizer, self.masters, self.weights, self.stepped
+        del self.module, self.replica, self.optimizer, self.in_backward, self.weights

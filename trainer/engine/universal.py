@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from trainer.optim import eight_bit
+from trainer.optim.adam import MOMENTS, Adam
+
 FOLDER = "state"
 """The tag of DeepSpeed's checkpoints: where in a folder the state lies."""
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What Adam remembers of each weight."""
 
-Named = tuple[str, torch.Tensor, torch.nn.Parameter]
-"""A parameter's name, its weight, and what the optimizer steps in its place (its float32 master, or itself)."""
+Named = tuple[str, torch.Tensor]
+"""A parameter's name and its weight."""
 
 
 def place(folder: Path, name: str) -> Path:
@@ -30,7 +31,7 @@ def write(folder: Path, name: str, value: torch.Tensor, state: dict[str, Any]) -
     here.mkdir(parents=True)
     torch.save({"param": value.float()}, here / "fp32.pt")
     for moment in MOMENTS:
-        torch.save({"param": state[moment]}, here / f"{moment}.pt")
+        torch.save({"param": eight_bit.moment(state, moment)}, here / f"{moment}.pt")
     torch.save(state["step"], here / "step.pt")
 
 
@@ -43,10 +44,17 @@ def read(folder: Path, name: str, part: str) -> torch.Tensor:
 
 @torch.no_grad()
 def load(folder: Path, parameters: Iterable[Named], optimizer: torch.optim.Optimizer) -> None:
-    """Puts the state of each parameter where an optimizer over whole tensors keeps it."""
-    for name, weight, stepped in parameters:
-        value = read(folder, name, "fp32").view(weight.shape)
-        stepped.copy_(value.view(stepped.shape))
-        weight.copy_(value)
-        moments = {part: read(folder, name, part).to(stepped).view(stepped.shape) for part in MOMENTS}
-        optimizer.state[stepped] = {"step": read(folder, name, "step").to(stepped.device), **moments}
+    """Puts the state of each parameter where an optimizer over whole tensors keeps it.
+
+    `parameters` come in the order of the optimizer, which may step a float32 copy in place of a weight.
+    """
+    stepped = ((group, one) for group in optimizer.param_groups for one in group["params"])
+    for (name, weight), (group, one) in zip(parameters, stepped, strict=True):
+        parts = {part: read(folder, name, part) for part in ("fp32", *MOMENTS, "step")}
+        weight.copy_(parts["fp32"].view(weight.shape))
+        if isinstance(optimizer, Adam):
+            optimizer.put_whole(one, group, parts)
+            continue
+        one.copy_(parts["fp32"].view(one.shape))
+        moments = {part: parts[part].to(one).view(one.shape) for part in MOMENTS}
+        optimizer.state[one] = {"step": parts["step"].to(one.device), **moments}

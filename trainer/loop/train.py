@@ -47,8 +47,9 @@ def train(
         state.stopping = counts.pop(" stop") > 0
         tokens = counts.pop(" tokens")
         _seed(_seed_of_step(recipe.train.seed, state.step), engine.device)
-        loss = _accumulate(engine, task, window, counts)
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
+        engine.begin(lr)
+        loss = _accumulate(engine, task, window, counts)
         grad_norm = engine.step(lr)
         state.step += 1
         state.epoch, state.position = window.epoch, window.position

@@ -1,17 +1,34 @@
-"""The optimizers by their `optimizer.kind`: torch's own, fused."""
+"""The optimizers by their `optimizer.kind`."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainer.config.optimizer import Optimizer
+from trainer.optim.adam import Adam
+from trainer.optim.groups import groups
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adamw_8bit": Adam,
+}
 
 
-def build(settings: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer over parameter groups; the loop sets the rate before each step."""
-    return OPTIMIZERS[settings.kind](
-        groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
-    )
+def build(settings: Optimizer, module: nn.Module, seed: int = 0) -> Adam:
+    """Ours, over what trains in a module; the loop sets the rate before each step."""
+    return Adam(_groups(settings, module), settings, seed)
+
+
+def build_shared(settings: Optimizer, module: nn.Module, seed: int) -> torch.optim.Optimizer:
+    """What DeepSpeed shares out: torch's own, where it keeps float32 copies by itself or none are wanted, else ours."""
+    if settings.kind == "adamw_8bit" or settings.master not in ("float32", "none"):
+        return build(settings, module, seed)
+    constants: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+    return OPTIMIZERS[settings.kind](_groups(settings, module), lr=settings.lr, fused=True, **constants)
+
+
+def _groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
+    return groups(module, settings.weight_decay, eight_bit=settings.kind == "adamw_8bit")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.config.adapter import Adapter
 from trainer.config.recipe import Recipe
@@ -29,12 +29,30 @@ def counts(recipe: Recipe, listed: Sequence[Parameter]) -> Counts:
         RecipeError: a target that the model does not have.
     """
     base = sum(one.size for one in listed)
+    size = sum(one.size for one in trained(recipe, listed))
+    return Counts(base, size) if recipe.adapter.kind == "none" else Counts(base + size, size)
+
+
+def trained(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters that train: the model's own, or what the adapter adds to them.
+
+    Raises:
+        RecipeError: a target that the model does not have.
+    """
     if recipe.adapter.kind == "none":
-        return Counts(base, base)
+        return list(listed)
     # A of r x in and B of out x r for each target (Hu et al. 2021, section 4.1).
-    added = sum(recipe.adapter.r * sum(one.shape) for one in targets(recipe.adapter, listed))
-    added += sum(len(recipe.model.add_tokens) * one.shape[1] for one in listed if parameters.by_token(one))
-    return Counts(base + added, added)
+    added = [
+        replace(one, shape=shape)
+        for one in targets(recipe.adapter, listed)
+        for shape in ((recipe.adapter.r, one.shape[1]), (one.shape[0], recipe.adapter.r))
+    ]
+    rows = [
+        replace(one, shape=(len(recipe.model.add_tokens), one.shape[1]), part="rows")
+        for one in listed
+        if recipe.model.add_tokens and parameters.by_token(one)
+    ]
+    return added + rows
 
 
 def problems(recipe: Recipe) -> list[Problem]:

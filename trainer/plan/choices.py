@@ -48,6 +48,8 @@ def choose_engine(recipe: Recipe, processes: int, state: State | None, room: int
     if engine.kind == "torch":
         return _torch(NAMED)
     needs = engine.deepspeed is not None or engine.offload != "none" or stage is not None
+    if recipe.optimizer.in_backward:
+        return _torch("optimizer.in_backward is torch's")
     if engine.kind == "auto" and not needs:
         if processes == 1:
             return _torch("one process needs no sharing out")
@@ -89,17 +91,18 @@ def shown(size: float) -> str:
 
 def choose_optimizer_code(recipe: Recipe, engine: str, cuda: bool) -> Choice:
     """Whose Adam runs, and whether anything has to be compiled for it."""
+    code = f"torch's own fused {recipe.optimizer.kind}"
+    if recipe.optimizer.kind == "adamw_8bit":
+        code = "adamw_8bit of bitsandbytes"
     if engine == "deepspeed" and recipe.engine.offload != "none":
         return Choice(
             "optimizer.kind",
-            f"torch's own fused {recipe.optimizer.kind} on the host's processor",
+            f"{code} on the host's processor",
             "DeepSpeed's own Adam for the host would have to be compiled",
         )
     if engine == "deepspeed" and not cuda:
         missing = "" if ranks.compiler() else "no C++ compiler is found, and "
         return Choice(
-            "optimizer.kind",
-            f"torch's own fused {recipe.optimizer.kind} over gloo",
-            f"{missing}DeepSpeed's compiled ops are not needed: nothing is built",
+            "optimizer.kind", f"{code} over gloo", f"{missing}DeepSpeed's compiled ops are not needed: nothing is built"
         )
-    return Choice("optimizer.kind", f"torch's own fused {recipe.optimizer.kind}", "nothing has to be compiled")
+    return Choice("optimizer.kind", code, "nothing has to be compiled")

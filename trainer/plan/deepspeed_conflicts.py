@@ -63,7 +63,7 @@ def _stage(source: Source, recipe: Recipe) -> list[Problem]:
 
 def _values(source: Source, recipe: Recipe) -> list[Problem]:
     """Single values that a key of the recipe decides."""
-    dtype, bare = recipe.model.dtype, recipe.optimizer.master == "none"
+    dtype, bare = recipe.model.dtype, recipe.optimizer.master != "float32"
     said = (
         ("gradient_clipping", "train.clip", recipe.train.clip or 0.0),
         ("train_micro_batch_size_per_gpu", "batch.micro", recipe.batch.micro),
@@ -187,7 +187,7 @@ def _offload(source: Source, recipe: Recipe, zero: int | None) -> list[Problem]:
             found.append(source.problem(f"{path}.device", message))
         if device == "nvme" and not source.get(f"{path}.nvme_path"):
             found.append(source.problem(path, "device nvme needs nvme_path, a folder on the drive"))
-        if recipe.optimizer.master == "none" and recipe.model.dtype != "float32":
+        if recipe.optimizer.master != "float32" and recipe.model.dtype != "float32":
             found.append(source.problem(path, "needs optimizer.master float32; change one of the two"))
     return found
 

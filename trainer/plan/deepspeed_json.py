@@ -73,15 +73,14 @@ def problems(recipe: Recipe) -> list[Problem]:
 
 def _problems(source: Source | None, recipe: Recipe, zero: int | None, ranks: int | None) -> list[Problem]:
     found = [] if source is None else source.problems() + conflicts(source, recipe, zero, ranks)
-    if recipe.optimizer.master == "none" and recipe.model.dtype != "float32":
+    master = recipe.optimizer.master
+    if master != "float32" and recipe.model.dtype != "float32":
         if zero == 0:
-            message = (
-                "none: DeepSpeed keeps a float32 copy at stage 0; set float32, engine.zero 1 to 3 or engine.kind torch"
-            )
-            found.append(Problem("optimizer.master", message))
+            message = f"{master}: DeepSpeed keeps a float32 copy at stage 0; set float32, engine.zero 1 to 3 or"
+            found.append(Problem("optimizer.master", f"{message} engine.kind torch"))
         if recipe.model.dtype == "float16":
-            message = "none: DeepSpeed needs a float32 copy of float16 weights; set float32 or model.dtype bfloat16"
-            found.append(Problem("optimizer.master", message))
+            message = "DeepSpeed needs a float32 copy of float16 weights; set float32 or model.dtype bfloat16"
+            found.append(Problem("optimizer.master", f"{master}: {message}"))
     return found
 
 
@@ -106,7 +105,7 @@ def _sharing(section: dict[str, Any], offload: Offload, zero: int, cuda: bool) -
 
 def _numbers(config: dict[str, Any], recipe: Recipe, zero: int) -> dict[str, Any]:
     """How weights, gradients and messages are stored."""
-    dtype, bare = recipe.model.dtype, recipe.optimizer.master == "none"
+    dtype, bare = recipe.model.dtype, recipe.optimizer.master != "float32"
     config["bf16"] = {**config.get("bf16", {}), "enabled": dtype == "bfloat16"}
     config["fp16"] = {**config.get("fp16", {}), "enabled": dtype == "float16"}
     if dtype == "float32":

@@ -4,14 +4,20 @@ ZeRO's shares are those of Rajbhandari et al. 2020 (arXiv 1910.02054, section 3)
 also the gradients, stage 3 also the weights. Activations come with a later, deeper model of memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
+from trainer.plan.parameters import Parameter
 
 BUCKET = 50_000_000
 """Values that wait together to be reduced, as the presets of ds_configs/ say."""
+BLOCK = 256
+"""Values that share a scale where moments are kept in 8 bits."""
+LEAST_8BIT = 4096
+"""Values of the smallest weight whose moments are worth 8 bits, the default of bitsandbytes."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -50,25 +56,48 @@ def state_memory(
     zero: int,
     ranks: int,
     offload: Offload | None = None,
+    trained: Sequence[Parameter] = (),
+    micro_batches: int = 1,
 ) -> StateMemory:
-    """Bytes a device for `total` parameters of which `trainable` train.
+    """Bytes a device for `total` parameters of which `trainable` train, in steps of so many micro-batches.
 
     Adam's two moments are kept as the copy that updates are added to: float32 with masters, else as stored. DeepSpeed
-    keeps that copy of the trained weights always, torch only where weights are stored in fewer bits.
+    keeps that copy of the trained weights always, torch only where weights are stored in fewer bits. `trained` are
+    those that train, where more than their number matters: without them, none is kept in 8 bits or stepped early.
     """
     size = BYTES[dtype]
     deepspeed = engine == "deepspeed" and zero > 0
     masters = optimizer.master == "float32" and size < 4
     copy = 4 if optimizer.master == "float32" else size
-    each = 2 * copy + (copy if masters or deepspeed else 0)
+    beside = copy if masters or deepspeed else 0
+    if optimizer.master == "kahan":
+        beside += BYTES["bfloat16"]
     # Shares of gradients are added up in the type of the copy.
     gradient = copy if deepspeed and zero >= 2 else size
+    early = optimizer.in_backward and micro_batches == 1 and trained
+    alive = max(one.size for one in trained) if early else trainable
+    state = beside * trainable + _moments(trainable, trained, optimizer, copy)
     held = StateMemory(
         weights=_share(size * total, ranks if deepspeed and zero >= 3 else 1),
-        gradients=_share(gradient * trainable, ranks if deepspeed and zero >= 2 else 1),
-        optimizer=_share(each * trainable, ranks if deepspeed else 1),
+        gradients=_share(gradient * alive, ranks if deepspeed and zero >= 2 else 1),
+        optimizer=_share(state, ranks if deepspeed else 1),
     )
     return held if offload is None or not deepspeed else _offloaded(held, offload, zero, size * trainable)
+
+
+def _moments(trainable: int, trained: Sequence[Parameter], optimizer: Optimizer, copy: int) -> int:
+    """Bytes of the two moments; in 8 bits, each block of values has a float32 scale."""
+    if optimizer.kind != "adamw_8bit":
+        return 2 * copy * trainable
+    short = [one.size for one in trained if has_8bit_moments(one)]
+    scales = sum(-(-size // BLOCK) for size in short) * BYTES["float32"]
+    wide = copy if optimizer.master == "none" else BYTES["float32"]
+    return 2 * (sum(short) + scales + wide * (trainable - sum(short)))
+
+
+def has_8bit_moments(one: Parameter) -> bool:
+    """Whether adamw_8bit keeps the moments of a parameter in 8 bits."""
+    return one.size >= LEAST_8BIT and one.part != "embeddings"
 
 
 def _offloaded(held: StateMemory, offload: Offload, zero: int, gradients: int) -> StateMemory:

@@ -121,9 +121,10 @@ def make(
         check_batch(recipe, count)
     listed = of_model(recipe.model, vocabulary)
     parameters = adapter_parameters.counts(recipe, listed) if listed is not None else None
+    batch = plan_batch(recipe, manifest, count)
 
     def state(engine: str, zero: int) -> StateMemory:
-        assert parameters is not None
+        assert parameters is not None and listed is not None
         return state_memory(
             parameters.total,
             parameters.trainable,
@@ -133,6 +134,8 @@ def make(
             zero=zero,
             ranks=count,
             offload=recipe.engine.offloaded(zero),
+            trained=adapter_parameters.trained(recipe, listed),
+            micro_batches=batch.accumulate or 2,
         )
 
     known = (lambda engine, zero: state(engine, zero).total) if parameters is not None else None
@@ -143,7 +146,7 @@ def make(
         chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
     memory = state(engine, zero) if parameters is not None else None
     return Plan(
-        batch=plan_batch(recipe, manifest, count),
+        batch=batch,
         steps=count_steps(recipe, manifest),
         steps_per_epoch=steps_per_epoch(recipe, manifest),
         manifest=manifest,

@@ -1,0 +1,38 @@
+"""What must hold between `optimizer:` and other keys."""
+
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem
+
+
+def compensated_weights_are_bfloat16(recipe: Recipe) -> Problem | None:
+    """Kahan compensation and stochastic rounding stand in for the bits that bfloat16 lacks."""
+    master, dtype = recipe.optimizer.master, recipe.model.dtype
+    if master in ("kahan", "stochastic") and dtype != "bfloat16":
+        message = f"{master} is for weights stored in bfloat16, not {dtype}; set model.dtype: bfloat16, or float32"
+        return Problem("optimizer.master", message)
+    return None
+
+
+def steps_in_the_backward_pass_are_torchs(recipe: Recipe) -> Problem | None:
+    """DeepSpeed steps after the backward pass."""
+    engine = recipe.engine
+    deepspeed = engine.kind == "deepspeed" or engine.zero not in ("auto", 0) or engine.deepspeed is not None
+    if recipe.optimizer.in_backward and deepspeed:
+        message = "is for plain torch; set engine.kind: torch without zero and deepspeed, or leave it out"
+        return Problem("optimizer.in_backward", message)
+    return None
+
+
+def steps_in_the_backward_pass_are_not_clipped(recipe: Recipe) -> Problem | None:
+    """The norm of the whole gradient is known after the backward pass."""
+    if recipe.optimizer.in_backward and recipe.train.clip is not None:
+        message = "steps before the norm of the gradient is known; set train.clip: null, or leave it out"
+        return Problem("optimizer.in_backward", message)
+    return None
+
+
+OPTIMIZER_RULES = (
+    compensated_weights_are_bfloat16,
+    steps_in_the_backward_pass_are_torchs,
+    steps_in_the_backward_pass_are_not_clipped,
+)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import a_recipe
 import torch
@@ -19,6 +20,7 @@ from trainer.loop.callback import Callback, StepMetrics
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
+from trainer.optim import groups
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
 from trainer.plan.manifest import Manifest
@@ -65,7 +67,9 @@ def prepared(wanted: Recipe) -> Engine:
     engine = build.build(wanted, plan, torch.device("cpu"), settings)
     dtype = getattr(torch, wanted.model.dtype)
     module = causal_lm.CausalLM(steps.model(packing=False, dtype=dtype), whole=engine.shards.whole)
-    engine.prepare(module, wanted.optimizer)
+    # So small a model has no weight whose moments would be kept in 8 bits.
+    with patch.object(groups, "LEAST_8BIT", 1024):
+        engine.prepare(module, wanted.optimizer)
     return engine
 
 

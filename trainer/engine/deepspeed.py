@@ -26,7 +26,7 @@ from trainer.engine import universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
-from trainer.optim.adam import MOMENTS
+from trainer.optim.adam import MOMENTS, Adam
 from trainer.optim.eight_bit import SCALE
 
 with warnings.catch_warnings():
@@ -220,8 +220,11 @@ class DeepSpeedEngine:
         finally:
             self.engine._config.load_universal_checkpoint = False
         # Stage 3 lets all its pieces share one count, which each of them would then raise.
-        for state in self._optimizer().state.values():
+        optimizer = self._optimizer()
+        for share, state in optimizer.state.items():
             state["step"] = torch.as_tensor(state["step"]).clone()
+            if isinstance(optimizer, Adam):
+                optimizer.complete(share)
 
     def _complete(self, folder: Path) -> None:
         """What DeepSpeed's readers want beside the tensors, alike for every source."""

@@ -149,6 +149,13 @@ class Adam(torch.optim.Optimizer):
         for name in MOMENTS:
             eight_bit.put_moment(self.state[weight], name, whole[name])
 
+    def complete(self, weight: torch.Tensor) -> None:
+        """Brings a state that others filled with value and moments alone into the form that is stepped here."""
+        state, master = self.state[weight], masters.of_weight(weight, self.master)
+        master.begin(weight, state, weight)
+        for name in MOMENTS:
+            state[name] = state[name].to(master.moments(weight))
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave; torch's own would turn every tensor into the type of its weight."""
         super().load_state_dict({**state_dict, "state": {}})

@@ -1,7 +1,5 @@
 """Each weight is stepped in the backward pass as soon as its gradient is whole, and the gradient is let go."""
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -20,10 +18,11 @@ class InBackward:
     def __init__(self, optimizer: Adam) -> None:
         self.optimizer = optimizer
         self.armed = False
-        self._places: dict[torch.Tensor, tuple[dict[str, Any], int]] = {}
-        for group in optimizer.param_groups:
+        # By number: an optimizer that loads a state makes its groups anew.
+        self._places: dict[torch.Tensor, tuple[int, int]] = {}
+        for number, group in enumerate(optimizer.param_groups):
             for weight in group["params"]:
-                self._places[weight] = (group, len(self._places))
+                self._places[weight] = (number, len(self._places))
                 weight.register_post_accumulate_grad_hook(self._arrived)
         self._norms: list[torch.Tensor] = []
         self._alone = ranks.world_size() == 1
@@ -55,8 +54,8 @@ class InBackward:
     def _step(self, weight: torch.Tensor) -> None:
         assert weight.grad is not None, "its gradient has just come about"
         self._norms.append(clip.norm([weight.grad], self.optimizer.scratch))
-        group, place = self._places[weight]
-        self.optimizer.step_weights(group, [weight], place)
+        number, place = self._places[weight]
+        self.optimizer.step_weights(self.optimizer.param_groups[number], [weight], place)
         weight.grad = None
 
     def finish(self) -> torch.Tensor:

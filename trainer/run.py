@@ -81,7 +81,6 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
 
-        ranks.bind_to_cores()
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
         new_tokens = tokenizers.new_tokens(recipe, tokenizer)

@@ -148,8 +148,14 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ("optimizer: {betas: [0.9, 1]}", "optimizer.betas.1: 1 is not less than 1.0"),
         ("optimizer: {betas: [0.9, true]}", "optimizer.betas.1: true and false are not numbers"),
         ("optimizer: {betas: 0.9}", "optimizer.betas: 0.9 is not a list; start each item with `- `"),
-        ("optimizer: {kind: adamww}", "optimizer.kind: 'adamww' is not one of adamw, adam; did you mean adamw?"),
-        ("optimizer: ", "optimizer: null is not a mapping of keys; known: betas, eps, kind, lr, master, weight_decay"),
+        (
+            "optimizer: {kind: adamww}",
+            "optimizer.kind: 'adamww' is not one of adamw, adam, adamw_8bit; did you mean adamw?",
+        ),
+        (
+            "optimizer: ",
+            "optimizer: null is not a mapping of keys; known: betas, eps, in_backward, kind, lr, master, weight_decay",
+        ),
         ("evaluate: 200", "evaluate: 200 is not a mapping of keys; known: every, metric, mode, sample_tokens, samples"),
         ("batch: {micro: 2.5}", "batch.micro: 2.5 is not a whole number"),
         ("batch: {micro: 0}", "batch.micro: 0 is less than 1"),

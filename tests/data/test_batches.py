@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from trainer.config.train import Train
 from trainer.data.batches import IGNORED, Ahead, Batch, Window, Windows, batch_of, targets_of
+from trainer.data.encode import Encoded
 from trainer.data.packing import Layout
 from trainer.data.split import Split
 
@@ -259,7 +260,7 @@ def test_a_batch_moves_whole_to_a_device(packing: bool) -> None:
 @pytest.mark.parametrize("packing", [True, False])
 def test_the_beginning_of_a_batch_holds_its_first_examples_cut(packing: bool) -> None:
     layout = Layout(global_=3, micro=3, packing=packing, micro_tokens=64, pad=0)
-    rows = [(np.arange(1, size + 1, dtype=np.int32), np.ones(size, dtype=np.bool_)) for size in (5, 2, 7)]
+    rows = [Encoded(np.arange(1, size + 1, dtype=np.int32), np.ones(size, dtype=np.bool_)) for size in (5, 2, 7)]
     few = batch_of(rows, layout).beginning(2, 3)
     assert few.tokens == 5
     if packing:

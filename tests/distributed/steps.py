@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Layout, Windows
+from trainer.data.encode import Encoded
 from trainer.engine.engine import Engine
 from trainer.model import checkpointing
 from trainer.model.attention import SEGMENTS
@@ -33,6 +34,9 @@ class Rows:
 
     def learned(self, row: int) -> np.ndarray:
         return self._rows[row][1]
+
+    def example(self, row: int) -> Encoded:
+        return Encoded(*self._rows[row])
 
 
 def random_rows(count: int, seed: int = 0) -> Rows:

@@ -15,6 +15,7 @@ from transformers import (
 
 from trainer.config.train import Every
 from trainer.data.batches import batch_of
+from trainer.data.encode import Encoded
 from trainer.data.packing import Layout
 from trainer.errors import RecipeError
 from trainer.model import checkpointing
@@ -45,7 +46,7 @@ def a_model(kind: str, dtype: torch.dtype = torch.float32):
 
 def a_batch():
     rows = [torch.arange(1, length + 1).numpy().astype("int32") % 97 for length in (21, 1, 30)]
-    return batch_of([(row, row >= 0) for row in rows], LAYOUT)
+    return batch_of([Encoded(row, row >= 0) for row in rows], LAYOUT)
 
 
 def gradients(model, dropout_seed: int = 7) -> dict[str, torch.Tensor]:

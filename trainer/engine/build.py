@@ -19,7 +19,8 @@ def device() -> torch.device:
 
 
 def build(recipe: Recipe, plan: Plan, place: torch.device, deepspeed: dict[str, Any] | None) -> Engine:
-    """The engine; DeepSpeed is imported only where it runs."""
+    """The engine, on the cores that are this process's; DeepSpeed is imported only where it runs."""
+    ranks.bind_to_cores()
     if plan.engine == "torch":
         from trainer.engine.torch import TorchEngine
 

@@ -17,6 +17,12 @@ from typing import Any, TextIO
 _STORE_FD = "SHARDTUNE_STORE_FD"
 _CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
 _CORES = "SHARDTUNE_CORES"
+# What a step frees stays with the process for the next one: glibc would give it back, and the kernel clear it again.
+_KEPT_MEMORY = {
+    "MALLOC_TOP_PAD_": 64 * 2**20,
+    "MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+}
 _TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
 
 
@@ -80,6 +86,8 @@ def worker_environment(
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     if accelerators() == 0:
         environment.setdefault("DS_ACCELERATOR", "cpu")
+        for name, size in _KEPT_MEMORY.items():
+            environment.setdefault(name, str(size))
         environment[_CORES] = ",".join(map(str, _share_of_cores(index, count)))
     # Always there, so that all ranks meet the same way; the descriptor itself is rank 0's alone.
     environment[_STORE_FD] = str(-1 if store_fd is None else store_fd)

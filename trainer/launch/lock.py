@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from trainer.errors import Problem, RecipeError
 
 FILE = ".lock"
+PATIENCE = 5.0
+"""Seconds that a start waits for the workers of a command that was killed."""
 
 
 @contextmanager
@@ -35,13 +38,27 @@ def hold(folder: Path) -> Iterator[int]:
 
 
 def _take(descriptor: int, folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline or _holder_lives(descriptor):
+                    raise
+                time.sleep(0.05)
     except BlockingIOError:
         raise RecipeError([Problem("output", f"{folder} holds a run that is alive {_way_out(descriptor)}")]) from None
     except OSError as error:
         message = f"{folder} cannot be locked: {error.strerror}; choose a folder on another file system"
         raise RecipeError([Problem("output", message)]) from None
+
+
+def _holder_lives(descriptor: int) -> bool:
+    """Whether the command that took the lock is alive, or unknown; else only its workers are, and they are ending."""
+    text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
+    return not text.isdigit() or Path("/proc", text).exists()
 
 
 def _way_out(descriptor: int) -> str:

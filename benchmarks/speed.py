@@ -130,7 +130,7 @@ def _summary(name: str, runs: list[dict[str, Any]], base: list[dict[str, Any]]) 
     """Medians over rounds, and the ratio to the base of the same round."""
     whole = [(one, other) for one, other in zip(runs, base, strict=True) if "error" not in one and "error" not in other]
     if not whole:
-        return {"variant": name, "error": next(one["error"] for one in runs if "error" in one)}
+        return {"variant": name, "error": next((one["error"] for one in runs if "error" in one), "the base failed")}
     key = "tokens_per_processor_second"
     ratios = [one[key] / other[key] for one, other in whole]
     return {

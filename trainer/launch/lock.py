@@ -45,7 +45,7 @@ def _take(descriptor: int, folder: Path) -> None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                if time.monotonic() > deadline or _holder_lives(descriptor):
+                if time.monotonic() > deadline or not _only_workers(descriptor):
                     raise
                 time.sleep(0.05)
     except BlockingIOError:
@@ -55,16 +55,26 @@ def _take(descriptor: int, folder: Path) -> None:
         raise RecipeError([Problem("output", message)]) from None
 
 
-def _holder_lives(descriptor: int) -> bool:
-    """Whether the command that took the lock is alive, or unknown; else only its workers are, and they are ending."""
+def _holder(descriptor: int) -> str | None:
+    """The process number of the command that took the lock; None where the file does not say it."""
     text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
-    return not text.isdigit() or Path("/proc", text).exists()
+    return text if text.isdigit() else None
+
+
+def _lives(process: str) -> bool:
+    return Path("/proc", process).exists()
+
+
+def _only_workers(descriptor: int) -> bool:
+    """Whether the command that took the lock has ended, and what it started is ending."""
+    process = _holder(descriptor)
+    return process is not None and not _lives(process)
 
 
 def _way_out(descriptor: int) -> str:
-    text = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip()
-    if not text.isdigit():
+    process = _holder(descriptor)
+    if process is None:
         return "(another process); wait for its end, or set another output"
-    if not Path("/proc", text).exists():
-        return f"(process {text} has ended, its workers are ending); try again in a moment, or set another output"
-    return f"(process {text}); wait for its end, stop it with `kill {text}`, or set another output"
+    if not _lives(process):
+        return f"(process {process} has ended, its workers are ending); try again in a moment, or set another output"
+    return f"(process {process}); wait for its end, stop it with `kill {process}`, or set another output"

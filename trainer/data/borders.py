@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 from unicodedata import is_normalized
 
 import numpy as np
 
+from trainer.data.word_cache import Tokens, WordCache, cuts_at_spaces, tokens_of
+
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Tokens = np.ndarray[tuple[int], np.dtype[np.int32]]
 Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _NOT_BYTES = 1 << 40
@@ -34,6 +35,7 @@ class Bordered:
             letter = np.array(backend.encode("a", add_special_tokens=False).ids, dtype=np.int32)
             if self._lengths.of(letter).sum() != 1:
                 self._lengths = None
+        self._words = WordCache(backend, self._lengths.of) if self._lengths and cuts_at_spaces(backend) else None
         self._composes = backend.normalizer is not None
 
     def encode(self, texts: Sequence[str], borders: Sequence[Sequence[int]]) -> list[tuple[Tokens, Counts]]:
@@ -54,14 +56,13 @@ class Bordered:
         self, lengths: "_Lengths", texts: Sequence[str], borders: Sequence[Sequence[int]]
     ) -> list[tuple[Tokens, Counts] | None]:
         """None where the tokens of a text are not its bytes."""
-        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-        tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
+        tokens, sizes = self._words.encode(texts) if self._words else tokens_of(self._backend, texts)
         ends = np.cumsum(lengths.of(tokens))
         rows: list[tuple[Tokens, Counts] | None] = []
         first = before = 0
-        for row, text, places in zip(ids, texts, borders, strict=True):
-            last = first + len(row)
-            after = int(ends[last - 1]) if row else before
+        for own, text, places in zip(sizes.tolist(), texts, borders, strict=True):
+            last = first + own
+            after = int(ends[last - 1]) if own else before
             *starts, size = _sizes(text, places)
             if after - before == size and self._keeps(text):
                 counts = np.searchsorted(ends[first:last], np.array(starts, dtype=np.int64) + before, side="right")

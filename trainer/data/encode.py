@@ -1,5 +1,6 @@
 """From what rows say to tokens, and which of them are learned."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -8,11 +9,12 @@ import numpy as np
 
 from trainer.config.recipe import Recipe
 from trainer.data import runs, templates
-from trainer.data.borders import Bordered, Counts, Tokens
+from trainer.data.borders import Bordered, Counts
 from trainer.data.conversations import Learn, Writer
 from trainer.data.example import Example
 from trainer.data.formats import formats_of
 from trainer.data.runs import Around, Part, Run, Special
+from trainer.data.word_cache import Tokens
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ class Encoder:
     def identity(self) -> list[str]:
         """All that tokens depend on besides the rows and the settings of `data`."""
         written = [self.writer.template, str(self.writer.special)] if self.writer else []
-        return [self.backend.to_str(), str(self.eos), str(self._two), *written]
+        backend = hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
+        return [backend, str(self.eos), str(self._two), *written]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
         """The tokens of each example in order; a Problem where the chat template cannot write one."""

@@ -143,7 +143,7 @@ def _made(tokeniser: Tokeniser, stretches: Iterator[Stretch], processes: int | N
     if processes is not None or cores > FEW_CORES:
         yield from in_order(tokeniser, stretches, processes or cores)
         return
-    # The tokenizer's own work is nine tenths: this thread is ahead with the rest while that has all cores.
+    # This thread is ahead with the rows while the tokenizer has the other cores.
     with ranks.all_tokenizer_threads(), ThreadPoolExecutor(max_workers=2) as threads:
         held = deque[tuple[Begun, Future[Sequence[tuple[Tokens, Counts]]]]]()
         for stretch in stretches:

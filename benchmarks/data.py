@@ -19,11 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.trainers import WordLevelTrainer
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 import trainer
 from trainer.config.recipe import Recipe
@@ -171,21 +167,17 @@ print(json.dumps({
 
 
 def memory(asked: Any, megabytes: int, *, streaming: bool) -> dict[str, Any]:
-    """Peak resident memory above the imported process, in MiB, for a file made of the rows, each with its number.
-
-    Its tokens are words, since memory does not depend on how long a tokenizer takes.
-    """
+    """Peak resident memory above the imported process, in MiB, for a file made of the rows, each with its number."""
     rows = yaml.safe_load(asked.suite.read_text(encoding="utf-8"))["tokenise"][0]
     with tempfile.TemporaryDirectory() as folder:
-        large, words = Path(folder) / "large.jsonl", Path(folder) / "words"
+        large = Path(folder) / "large.jsonl"
         content = (asked.rows / rows["path"]).read_text(encoding="utf-8")
         write_large(large, [json.loads(line) for line in content.splitlines()], megabytes * 2**20)
-        write_words(words, content)
         held_out = {"streaming": True} if streaming else {"validation": {"fraction": 0.05}}
         recipe = recipe_of(asked, {**rows, "path": large}, **held_out)
         began = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-c", PREPARE, recipe.model_dump_json(by_alias=True), str(words)],
+            [sys.executable, "-c", PREPARE, recipe.model_dump_json(by_alias=True), asked.model],
             check=True,
             capture_output=True,
             text=True,
@@ -204,15 +196,6 @@ def write_large(path: Path, rows: list[dict[str, str]], size: int) -> None:
             file.write(json.dumps({**row, name: f"{number}. {row[name]}"}, ensure_ascii=False) + "\n")
             if file.tell() >= size:
                 return
-
-
-def write_words(folder: Path, content: str) -> None:
-    """A tokenizer whose tokens are the words of a text."""
-    backend = Tokenizer(WordLevel(unk_token="<unknown>"))
-    backend.pre_tokenizer = Whitespace()
-    backend.train_from_iterator(content.splitlines(), WordLevelTrainer(special_tokens=["<unknown>", "<end>"]))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unknown>", eos_token="<end>")
-    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -112,15 +112,15 @@ def near_groups(signatures: Signatures, similarity: float) -> Rows:
     Rows are alike from an estimated Jaccard similarity of `similarity` (its standard error is at most 0.045), and where
     a chain of such rows joins them. The order of the rows does not matter.
     """
-    alike = exact_groups(_keys(signatures))
+    alike = exact_groups(_keys(_Chosen(signatures), 0, PERMUTATIONS))
     distinct = np.unique(alike)
     least = _least(similarity)
     # groups[i]: the smallest number of a row that is joined with distinct row i.
     groups = np.arange(len(distinct))
-    whole = signatures[distinct]
+    chosen = _Chosen(signatures, distinct)
     if least < PERMUTATIONS:
-        for keys in _bands(whole, similarity):
-            groups = _joined(whole, keys, groups, least)
+        for keys in _bands(chosen, similarity):
+            groups = _joined(chosen, keys, groups, least)
     joined: Rows = distinct[groups][np.searchsorted(distinct, alike)]
     return joined
 
@@ -131,7 +131,8 @@ def nearest(
     """The row of `right` that each row of `left` is most alike [N], -1 where none is from `similarity` on; how much."""
     matches = np.zeros(len(left), dtype=np.int64)
     best = np.full(len(left), -1, dtype=np.int64)
-    for mine, theirs in zip(_bands(left, similarity), _bands(right, similarity), strict=True):
+    bands = (_bands(_Chosen(some), similarity) for some in (left, right))
+    for mine, theirs in zip(*bands, strict=True):
         order = np.argsort(theirs, kind="stable")
         first = np.searchsorted(theirs[order], mine, side="left")
         counts = np.searchsorted(theirs[order], mine, side="right") - first
@@ -152,19 +153,36 @@ def _least(similarity: float) -> int:
     return int(np.ceil(similarity * PERMUTATIONS - 1e-9))
 
 
-def _keys(rows: Signatures) -> Numbers:
-    """One number for each row of numbers; equal for equal ones, and hardly ever for others, uint64 [N]."""
-    keys: Numbers = np.zeros(len(rows), dtype=np.uint64)
-    weights = np.random.default_rng(0).integers(0, 1 << 63, rows.shape[1], dtype=np.uint64) * np.uint64(2)
-    for place, weight in enumerate(weights + np.uint64(1)):
-        keys += (rows[:, place] + np.uint64(1)) * weight
+class _Chosen:
+    """Some rows of signatures that may be too many for memory: they are read where they lie."""
+
+    def __init__(self, signatures: Signatures, rows: Rows | None = None) -> None:
+        self._signatures = signatures
+        self._rows = None if rows is None or len(rows) == len(signatures) else rows
+
+    def __len__(self) -> int:
+        return len(self._signatures if self._rows is None else self._rows)
+
+    def __getitem__(self, rows: "Rows | slice") -> Signatures:
+        found: Signatures = self._signatures[rows if self._rows is None else self._rows[rows]]
+        return found
+
+
+def _keys(chosen: _Chosen, start: int, end: int) -> Numbers:
+    """One number for some permutations of each row; equal for equal ones, and hardly ever for others, uint64 [N]."""
+    keys: Numbers = np.zeros(len(chosen), dtype=np.uint64)
+    weights = np.random.default_rng(0).integers(0, 1 << 63, end - start, dtype=np.uint64) * np.uint64(2)
+    for first in range(0, len(chosen), _PAIRS):
+        some, block = chosen[first : first + _PAIRS], keys[first : first + _PAIRS]
+        for place, weight in enumerate(weights + np.uint64(1), start):
+            block += (some[:, place] + np.uint64(1)) * weight
     return keys
 
 
-def _bands(signatures: Signatures, similarity: float) -> Iterator[Numbers]:
+def _bands(chosen: _Chosen, similarity: float) -> Iterator[Numbers]:
     """Numbers [N] that are equal for rows that may be alike, several times over."""
     for start, end in _ranges(similarity):
-        yield _keys(signatures[:, start:end])
+        yield _keys(chosen, start, end)
 
 
 @functools.cache
@@ -179,7 +197,7 @@ def _ranges(similarity: float) -> list[tuple[int, int]]:
     return ranges
 
 
-def _joined(signatures: Signatures, keys: Numbers, groups: Rows, least: int) -> Rows:
+def _joined(chosen: _Chosen, keys: Numbers, groups: Rows, least: int) -> Rows:
     """The groups of before, with those joined whose rows share a key and are alike."""
     order = np.argsort(keys, kind="stable")
     starts = np.flatnonzero(np.r_[True, keys[order][1:] != keys[order][:-1]])
@@ -188,19 +206,19 @@ def _joined(signatures: Signatures, keys: Numbers, groups: Rows, least: int) -> 
     size = np.repeat(counts, counts)
     later = np.where(size <= _SMALL, size - 1 - within, 0)
     edges = [
-        _alike(signatures, order[places], order[others], groups, least)
+        _alike(chosen, order[places], order[others], groups, least)
         for places, others in _spread(np.arange(1, len(order) + 1), later)
     ]
     for bucket in np.flatnonzero(counts > _SMALL):
-        edges += _alike_in_bucket(signatures, order[starts[bucket] :][: counts[bucket]], groups, least)
+        edges += _alike_in_bucket(chosen, order[starts[bucket] :][: counts[bucket]], groups, least)
     return _connected(len(groups), [np.stack([np.arange(len(groups)), groups]), *edges])
 
 
-def _alike_in_bucket(signatures: Signatures, rows: Rows, groups: Rows, least: int) -> list[Pairs]:
+def _alike_in_bucket(chosen: _Chosen, rows: Rows, groups: Rows, least: int) -> list[Pairs]:
     """Pairs that join the rows of a large bucket: each row against all later ones, until all are one group."""
     edges, labels = [], groups[rows]
     # The lowest bytes of equal numbers are equal too, and many at a time are quickly compared.
-    ends = np.ascontiguousarray(signatures[rows].astype(np.uint8).T)
+    ends = np.ascontiguousarray(chosen[rows].astype(np.uint8).T)
     for place, row in enumerate(rows[:-1]):
         found = []
         for start in range(place + 1, len(rows), _BLOCK):
@@ -208,7 +226,7 @@ def _alike_in_bucket(signatures: Signatures, rows: Rows, groups: Rows, least: in
             found.append(start + np.flatnonzero(equal >= least))
         others = np.concatenate(found)
         others = others[labels[others] != labels[place]]
-        pairs = _alike(signatures, np.full(len(others), row), rows[others], groups, least)
+        pairs = _alike(chosen, np.full(len(others), row), rows[others], groups, least)
         if pairs.shape[1]:
             edges.append(pairs)
             labels[np.isin(labels, labels[np.isin(rows, pairs[1])])] = labels[place]
@@ -217,11 +235,11 @@ def _alike_in_bucket(signatures: Signatures, rows: Rows, groups: Rows, least: in
     return edges
 
 
-def _alike(signatures: Signatures, left: Rows, right: Rows, groups: Rows, least: int) -> Pairs:
+def _alike(chosen: _Chosen, left: Rows, right: Rows, groups: Rows, least: int) -> Pairs:
     """Those of the pairs that are alike and not yet in one group, int64 [2, K]."""
     apart = groups[left] != groups[right]
     left, right = left[apart], right[apart]
-    alike = np.count_nonzero(signatures[left] == signatures[right], axis=1) >= least
+    alike = np.count_nonzero(chosen[left] == chosen[right], axis=1) >= least
     return np.stack([left[alike], right[alike]])
 
 

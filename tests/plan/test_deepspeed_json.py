@@ -88,11 +88,20 @@ def test_overlap_and_pinned_memory_need_a_device():
         assert section["offload_optimizer"] == {"device": "cpu", "pin_memory": cuda}
 
 
+def test_messages_fit_what_sends_them():
+    assert [built(zero=2, cuda=cuda)["zero_optimization"]["reduce_bucket_size"] for cuda in (False, True)] == [
+        7_000_000,
+        50_000_000,
+    ]
+    assert built(zero=3, cuda=False)["zero_optimization"]["stage3_prefetch_bucket_size"] == 0
+    assert "stage3_prefetch_bucket_size" not in built(zero=3, cuda=True)["zero_optimization"]
+
+
 def test_the_users_values_lie_over_the_preset_and_auto_leaves_it():
     section = built({"zero_optimization": {"reduce_bucket_size": 7, "allgather_bucket_size": "auto"}})[
         "zero_optimization"
     ]
-    assert (section["reduce_bucket_size"], section["allgather_bucket_size"]) == (7, 50_000_000)
+    assert (section["reduce_bucket_size"], section["allgather_bucket_size"]) == (7, 7_000_000)
     assert "offload_optimizer" not in built({"zero_optimization": {"offload_optimizer": None}})["zero_optimization"]
     assert built({"wall_clock_breakdown": True})["wall_clock_breakdown"] is True
 

@@ -14,8 +14,12 @@ from trainer.errors import Problem, RecipeError
 from trainer.plan import deepspeed_source
 from trainer.plan.deepspeed_conflicts import autocast, conflicts
 from trainer.plan.deepspeed_source import Source
+from trainer.plan.memory import BUCKET
 
 _MOST = 20
+_BUCKET = {True: BUCKET, False: 7_000_000}
+"""Numbers that one message holds, by whether there is a device. A processor copies each message: one of 28 MB lies in
+memory that its last step freed, and larger ones in pages that the kernel has to clear."""
 # Sections that torch's optimizer and our schedule stand in for.
 _REPLACED = ("optimizer", "scheduler")
 
@@ -97,6 +101,12 @@ def _sharing(section: dict[str, Any], offload: Offload, zero: int, cuda: bool) -
             section[key] = {**section.get(key, {}), "device": device}
     if zero:
         section.setdefault("overlap_comm", cuda)
+        section.setdefault("reduce_bucket_size", _BUCKET[cuda])
+    if zero in (1, 2):
+        section.setdefault("allgather_bucket_size", _BUCKET[cuda])
+    if zero == 3 and not cuda:
+        # A processor waits for what it fetches, early or late.
+        section.setdefault("stage3_prefetch_bucket_size", 0)
     for key in ("offload_optimizer", "offload_param"):
         if section.get(key):
             section[key] = {"pin_memory": cuda, **section[key]}

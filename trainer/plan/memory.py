@@ -13,7 +13,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.plan.parameters import Parameter
 
 BUCKET = 50_000_000
-"""Values that wait together to be reduced, as the presets of ds_configs/ say."""
+"""Values that wait together on a device to be reduced."""
 BLOCK = 256
 """Values that share a scale where moments are kept in 8 bits."""
 LEAST_8BIT = 4096

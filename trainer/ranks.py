@@ -289,6 +289,17 @@ def all_gather(value: float) -> list[float]:
     return [float(one) for one in values]
 
 
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, by rank, on rank 0, and none elsewhere; they must pickle."""
+    if world_size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    gathered = [None] * world_size() if is_main() else None
+    dist.gather_object(value, gathered)
+    return gathered or []
+
+
 def broadcast(value: Any) -> Any:
     """Rank 0's value, on every rank; the value must pickle."""
     if world_size() == 1:

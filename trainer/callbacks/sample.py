@@ -51,7 +51,7 @@ class Sampler:
     def answers(self) -> list[Sample]:
         """One sample for each of the first `evaluate.samples` rows that begin with a prompt."""
         rows = self.rows
-        if rows is None:
+        if rows is None or self.settings.samples == 0:
             return []
         chosen = [row for row in range(len(rows)) if not rows.learned(row)[0]][: self.settings.samples]
         self.model.eval()

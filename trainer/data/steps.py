@@ -7,6 +7,7 @@ from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Ahead, Steps, Streamed, Windows
 from trainer.data.encode import Encoder
+from trainer.data.facts import Numbers
 from trainer.data.packing import Layout
 from trainer.data.preparation import CHOSEN, SHOWN
 from trainer.data.split import Split
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 
 def training(
-    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split | None, folder: Path, position: Any
+    recipe: Recipe,
+    tokenizer: "PreTrainedTokenizerBase",
+    split: Split | None,
+    folder: Path,
+    position: Any,
+    labels: Numbers | None = None,
 ) -> Steps:
-    """The steps over the training rows; without a split they are a stream, from a position on that a window told."""
+    """The steps over the training rows; without a split they are a stream, from a position on that a window told.
+
+    `labels` are what a classifier learns of each example.
+    """
     shape = layout(recipe, tokenizer)
     if split is None:
         start = Position() if position is None else Position(**position)
@@ -31,14 +40,17 @@ def training(
         return Streamed(stream, shape, rank=ranks.rank(), ranks=ranks.world_size())
     seed = recipe.train.seed if recipe.data.shuffle else None
     weights = [source.weight for source in recipe.data.train]
-    windows = Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed, weights=weights)
-    return Ahead(windows)
+    return Ahead(
+        Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed, weights=weights, labels=labels)
+    )
 
 
-def validation(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split) -> Windows:
+def validation(
+    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split, labels: Numbers | None = None
+) -> Windows:
     """The rows of a split once, in their order."""
     shape = layout(recipe, tokenizer)
-    return Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
+    return Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=None, labels=labels)
 
 
 def _lines(path: Path) -> int:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from trainer.data.chunk import Chunk, Making, Wanted
 from trainer.data.clean import Cleaner
 from trainer.data.encode import Encoded, Encoder, Planned, Tokens
 from trainer.data.example import Example
+from trainer.data.fields import names
 from trainer.data.findings import LOOKED_AT, Findings
 from trainer.data.fit import fit
 from trainer.data.formats import parse
@@ -77,7 +78,7 @@ class Tokeniser:
         making = Making(stretch.source, len(stretch.rows), self.wanted)
         sound: list[tuple[int, Example]] = []
         for number, row in enumerate(stretch.rows, start=stretch.first):
-            example = parse(row, source, key) if isinstance(row, Row) else row
+            example = self._said(row, source, key) if isinstance(row, Row) else row
             if isinstance(example, Problem):
                 making.wrong.append((number, _of_row(example, row)))
             elif isinstance(cleaned := self.clean(example), str):
@@ -88,6 +89,18 @@ class Tokeniser:
                 sound.append((number, cleaned))
         planned = None if self.encoder is None else self.encoder.write([example for _, example in sound])
         return Begun(making, source, sound, planned)
+
+    def _said(self, row: Row, source: Source, key: str) -> Example | Problem:
+        """What a row says, and its label where labels are learned."""
+        column = self.wanted.label
+        example = parse(row, source, key, answered=column is None)
+        if column is None or isinstance(example, Problem):
+            return example
+        label = example.columns.get(column)
+        if label is None:
+            what = "is null" if column in example.columns else "is missing"
+            return row.bad(f"{column} {what}, which task.label names; it has {names(example.columns)}")
+        return replace(example, label=label)
 
     def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
         """The tokens of their texts; other threads go on meanwhile."""

@@ -107,9 +107,9 @@ def make(recipe: Recipe, rows: int) -> Report:
             train, reasons = stream_start(recipe, encoder, folder)
             parts = {"train": train, **parts}
             left_out.update(reasons)
-        labels = [facts.labels_by_split(column, parts) for column in label_columns(recipe.data)]
+        labels = [facts.labels_by_split(column, parts) for column in label_columns(recipe)]
         found = tuple(one for one in labels if one is not None)
-        ends = ending_share(parts["train"], encoder)
+        ends = ending_share(parts["train"], encoder) if recipe.task.kind == "causal_lm" else None
         return Report(
             max_length=recipe.data.max_length,
             too_long=recipe.data.too_long,
@@ -126,7 +126,7 @@ def make(recipe: Recipe, rows: int) -> Report:
             left_out=dict(left_out),
             notes=corpus.notes,
             rows=_rows(parts["train"], rows, Decoder(tokenizer)),
-            problems=tuple(problems(recipe.data, parts["train"], found, ends)),
+            problems=tuple(problems(recipe, parts["train"], found, ends)),
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from trainer.config.task import Task
 from trainer.data.facts import Column, Facts
-from trainer.data.targets import label_names, targets
+from trainer.data.targets import label_names, targets, wrong_label
 from trainer.errors import DataError
 
 
@@ -55,24 +55,37 @@ def test_numbers_are_taken_as_they_are_also_from_csv() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "values", "message"),
+    ("settings", "row", "message"),
     [
-        (task(), ["a", ["a"]], "rows.jsonl:2: label is a list; set task.problem: multiple"),
+        (task(), {"label": ["a"]}, "label is a list; set task.problem: multiple"),
+        (task(), {"label": None}, "label is null, which task.label names; the row has label"),
+        (task(label="kind"), {"text": "a"}, "kind is missing, which task.label names; the row has text"),
         (
             task(labels=("plain", "odd")),
-            ["plain", "plan"],
-            "rows.jsonl:2: label is plan, which is no label of task.labels; did you mean plain?",
+            {"label": "plan"},
+            "label is plan, which is no label of task.labels; did you mean plain?",
         ),
-        (task(problem="regression"), [1, "high"], "rows.jsonl:2: label is high, which is no number"),
-        (task(problem="regression"), [2, True], "rows.jsonl:2: label is true, which is no number"),
+        (
+            task(problem="multiple", labels=("plain", "odd")),
+            {"label": ["odd", "even"]},
+            "label is even, which is no label of task.labels; known: odd, plain",
+        ),
+        (task(problem="regression"), {"label": "high"}, "label is high, which is no number, as task.problem:"),
+        (task(problem="regression"), {"label": True}, "label is true, which is no number, as task.problem:"),
+        (task(problem="regression"), {"label": "nan"}, "label is nan, which is no number, as task.problem:"),
+        (task(problem="regression"), {"label": [1]}, "label is [1], which is no number, as task.problem:"),
     ],
 )
-def test_a_label_that_does_not_fit_is_named_with_its_row(settings: Task, values: list[Any], message: str) -> None:
-    names = settings.labels or label_names(settings, column(values[:1] * 1 + ["b"]))
-    with pytest.raises(DataError) as caught:
-        targets(settings, names, facts(values))
-    (problem,) = caught.value.problems
-    assert str(problem).startswith(message)
+def test_what_is_wrong_with_a_label_is_told(settings: Task, row: dict[str, Any], message: str) -> None:
+    said = wrong_label(settings, row)
+    assert said is not None
+    assert said.startswith(message)
+
+
+def test_a_label_that_fits_has_nothing_wrong() -> None:
+    assert wrong_label(task(), {"label": "a"}) is None
+    assert wrong_label(task(problem="multiple", labels=("a", "b")), {"label": []}) is None
+    assert wrong_label(task(problem="regression"), {"label": "-1e3"}) is None
 
 
 def test_a_label_that_no_training_row_has_is_named() -> None:

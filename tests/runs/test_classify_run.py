@@ -89,7 +89,7 @@ def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
         folder = tmp_path / str(processes)
         folder.mkdir()
         # Before the first step the same model is measured.
-        sections = {"batch": {"micro": 2, "global": 6}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
+        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
         done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
         assert done.returncode == 0, done.stdout + done.stderr
         found.append(metrics(folder / "run", "validation")[0]["metrics"])
@@ -111,7 +111,7 @@ def test_a_run_without_patience_ends_early_and_keeps_its_best(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "Neither."}, "label is missing, which task.label names; it has text"),
+        ({"text": "Neither."}, "label is missing, which task.label names; the row has text"),
         ({"text": "Neither.", "label": None}, "label is null, which task.label names"),
         ({"text": "Neither.", "label": ["warm"]}, "label is a list; set task.problem: multiple"),
     ],

@@ -50,8 +50,6 @@ class Wanted:
     """Which of several texts each token belongs to."""
     columns: tuple[str, ...] = ()
     """Columns of the files, by name."""
-    label: str | None = None
-    """The column of the labels that are learned; None where tokens are."""
     signatures: bool = False
     """What near duplicates are found by."""
     texts: bool = False

@@ -112,7 +112,6 @@ class Preparation:
         return Wanted(
             types=is_split and any(source.format == "pair" for _, source in self.lists[name]),
             columns=columns(self.recipe) if is_split else (),
-            label=label_of(self.recipe) if is_split else None,
             signatures=wants_signatures(self.data),
             texts=name == "train" and self.data.clean.label_noise is not None,
         )
@@ -238,16 +237,11 @@ def _lists(data: Data, labelled: Sources) -> dict[str, Sources]:
     }
 
 
-def label_of(recipe: Recipe) -> str | None:
-    """The column of the labels that are learned; None where tokens are."""
-    return recipe.task.label if recipe.task.kind == "classify" else None
-
-
 def columns(recipe: Recipe) -> tuple[str, ...]:
     """The columns that something is told of, by name."""
-    learned = label_of(recipe)
+    learned = [recipe.task.label] if recipe.task.kind == "classify" else []
     split = [name for _, name in splitting.columns(recipe.data)]
-    return tuple(dict.fromkeys([*([] if learned is None else [learned]), *split, *label_columns(recipe)]))
+    return tuple(dict.fromkeys([*learned, *split, *label_columns(recipe)]))
 
 
 def _is_whole(folder: Path, key: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from trainer.config.task import Task
 from trainer.data.facts import Column, Facts, Numbers
+from trainer.data.fields import names
 from trainer.errors import DataError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def of_corpus(task: Task, corpus: "Corpus") -> Labels | None:
     if task.kind != "classify":
         return None
     facts = {split: corpus.facts(split) for split in corpus.rows}
-    names = label_names(task, facts["train"].columns[task.label])
-    made = {split: targets(task, names, facts[split])[corpus.row_of(split)] for split in facts}
-    return Labels(names, made)
+    labels = label_names(task, facts["train"].columns[task.label])
+    made = {split: targets(task, labels, facts[split])[corpus.row_of(split)] for split in facts}
+    return Labels(labels, made)
 
 
 def name_of(value: object) -> str:
@@ -57,71 +58,75 @@ def label_names(task: Task, train: Column) -> tuple[str, ...]:
     if task.labels is not None:
         return task.labels
     present = [train.values[code] for code in np.unique(train.codes).tolist()]
-    found = {name_of(label): label for value in present for label in _labels(value, task)}
+    found = {name_of(label): label for value in present for label in _labels(value)}
     if len(found) < 2:
         only = f"the one label {next(iter(found))}" if found else "no label"
         message = f"hold {only} in the column {task.label}; add rows with other labels, or name another task.label"
         raise DataError([Problem("data.train", f"all rows {message}")])
-    numeric = all(isinstance(label, int | float) for label in found.values())
-    return tuple(sorted(found, key=float if numeric and not _holds_truths(found.values()) else None))
+    numeric = all(isinstance(label, int | float) and not isinstance(label, bool) for label in found.values())
+    return tuple(sorted(found, key=float if numeric else None))
 
 
-def targets(task: Task, names: Sequence[str], facts: Facts) -> Numbers:
-    """The targets of N rows, as `Labels` has them; DataError names the rows whose label does not fit."""
-    column = facts.columns[task.label]
-    number = {name: place for place, name in enumerate(names)}
-    made, wrong = list[Any](), dict[int, str]()
-    for code, value in enumerate(column.values):
-        try:
-            made.append(_target(value, task, number))
-        except ValueError as error:
-            wrong[code] = str(error)
-            made.append(None)
-    bad = np.flatnonzero(np.isin(column.codes, list(wrong)))
-    if len(bad):
-        raise DataError([Problem(facts.where(row), wrong[int(column.codes[row])]) for row in bad[:SHOWN].tolist()])
-    # A value that stands in rows of other splits only is of no use here.
-    empty = next((one for one in made if one is not None), 0)
-    values = np.array([empty if one is None else one for one in made])
-    return values[column.codes].astype(np.int64 if task.problem == "single" else np.float32)
-
-
-def _target(value: Any, task: Task, number: dict[str, int]) -> Any:
+def wrong_label(task: Task, row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the label of a row, whatever the others hold."""
+    value = row.get(task.label)
+    if value is None:
+        what = "is null" if task.label in row else "is missing"
+        return f"{task.label} {what}, which task.label names; the row has {names(row)}"
     if task.problem == "regression":
-        if isinstance(value, str):
-            value = _number(value)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError(f"{task.label} is {name_of(value)}, which is no number, as task.problem: regression needs")
-        return value
-    places = []
-    for label in _labels(value, task):
-        name = name_of(label)
-        if name not in number:
-            which = "task.labels" if task.labels is not None else "the training rows"
-            hint = did_you_mean(name, [*number][:SHOWN])
-            raise ValueError(f"{task.label} is {name}, which is no label of {which}{hint}")
-        places.append(number[name])
+        number = _number(value)
+        if number is None:
+            return f"{task.label} is {name_of(value)}, which is no number, as task.problem: regression needs"
+    elif isinstance(value, list) and task.problem == "single":
+        return f"{task.label} is a list; set task.problem: multiple"
+    elif task.labels is not None:
+        unknown = [name for name in map(name_of, _labels(value)) if name not in task.labels]
+        if unknown:
+            return _unknown(task, unknown[0], task.labels)
+    return None
+
+
+def targets(task: Task, labels: Sequence[str], facts: Facts) -> Numbers:
+    """The targets of N rows, as `Labels` has them; DataError names rows whose label no training row has."""
+    column = facts.columns[task.label]
+    if task.problem == "regression":
+        return np.array([_number(value) for value in column.values], dtype=np.float32)[column.codes]
+    number = {name: place for place, name in enumerate(labels)}
+    # By value: the numbers of its labels.
+    places = [[number.get(name_of(label), -1) for label in _labels(value)] for value in column.values]
+    unseen = [code for code, some in enumerate(places) if -1 in some]
+    bad = np.flatnonzero(np.isin(column.codes, unseen))
+    if len(bad):
+        raise DataError([_unseen(task, row, labels, facts) for row in bad[:SHOWN].tolist()])
     if task.problem == "single":
-        return places[0]
-    return [float(place in places) for place in range(len(number))]
+        return np.array([some[0] for some in places], dtype=np.int64)[column.codes]
+    made = np.zeros((len(places), len(labels)), dtype=np.float32)
+    for code, some in enumerate(places):
+        made[code, some] = 1.0
+    return made[column.codes]
 
 
-def _labels(value: Any, task: Task) -> list[Any]:
-    """The labels of one row; ValueError where the value is not as `task.problem` says."""
-    if task.problem == "multiple":
-        return value if isinstance(value, list) else [value]
-    if isinstance(value, list):
-        raise ValueError(f"{task.label} is a list; set task.problem: multiple")
-    return [value]
+def _unseen(task: Task, row: int, labels: Sequence[str], facts: Facts) -> Problem:
+    column = facts.columns[task.label]
+    found = map(name_of, _labels(column.values[column.codes[row]]))
+    return Problem(facts.where(row), _unknown(task, next(name for name in found if name not in labels), labels))
 
 
-def _number(text: str) -> float | str:
-    """CSV knows text alone."""
+def _unknown(task: Task, name: str, labels: Sequence[str]) -> str:
+    which = "task.labels" if task.labels is not None else "the training rows"
+    return f"{task.label} is {name}, which is no label of {which}{did_you_mean(name, labels[:SHOWN])}"
+
+
+def _labels(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, which CSV holds as text; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
     try:
-        return float(text)
+        number = float(value)
     except ValueError:
-        return text
-
-
-def _holds_truths(values: Any) -> bool:
-    return any(isinstance(value, bool) for value in values)
+        return None
+    return number if math.isfinite(number) else None

@@ -14,7 +14,6 @@ from trainer.data.chunk import Chunk, Making, Wanted
 from trainer.data.clean import Cleaner
 from trainer.data.encode import Encoded, Encoder, Planned, Tokens
 from trainer.data.example import Example
-from trainer.data.fields import names
 from trainer.data.findings import LOOKED_AT, Findings
 from trainer.data.fit import fit
 from trainer.data.formats import parse
@@ -23,6 +22,7 @@ from trainer.data.processes import in_order
 from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
 from trainer.data.store import Writer
+from trainer.data.targets import wrong_label
 from trainer.errors import Problem
 
 CHUNK_ROWS = 1000
@@ -92,15 +92,12 @@ class Tokeniser:
 
     def _said(self, row: Row, source: Source, key: str) -> Example | Problem:
         """What a row says, and its label where labels are learned."""
-        column = self.wanted.label
-        example = parse(row, source, key, answered=column is None)
-        if column is None or isinstance(example, Problem):
+        task = None if self.encoder is None else self.encoder.task
+        example = parse(row, source, key, answered=task is None)
+        if task is None or isinstance(example, Problem):
             return example
-        label = example.columns.get(column)
-        if label is None:
-            what = "is null" if column in example.columns else "is missing"
-            return row.bad(f"{column} {what}, which task.label names; it has {names(example.columns)}")
-        return replace(example, label=label)
+        wrong = wrong_label(task, row.values)
+        return row.bad(wrong) if wrong else replace(example, label=row.values[task.label])
 
     def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
         """The tokens of their texts; other threads go on meanwhile."""

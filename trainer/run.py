@@ -78,18 +78,15 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         say(line)
     saved = checkpoints.read_state(newest) if newest else {}
     labels = targets.of_corpus(recipe.task, corpus)
-    learned = labels.targets if labels else {}
-    position = saved.get("position")
-    with closing(steps.training(recipe, tokenizer, corpus.train, folder, position, learned.get("train"))) as windows:
+    with closing(steps.training(recipe, tokenizer, corpus.train, folder, saved.get("position"), labels)) as windows:
         manifest = replace(corpus.manifest, epoch_steps=windows.steps_of_run(recipe.train))
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
 
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
-        new_tokens = tokenizers.new_tokens(recipe, tokenizer)
-        body = load_model(recipe, tokenizer, engine.loading(), labels.names if labels else None)
-        adapted = METHODS[recipe.adapter.kind](body, recipe, new_tokens)
+        body = load_model(recipe, tokenizer, engine.loading(), labels.names)
+        adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
         task = TASKS[recipe.task.kind](recipe.task, labels)
@@ -103,19 +100,14 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         if state.resumed_from is None:
             _sample(folder, "before", sampler)
         summary = Summary(folder, began, device, recipe.evaluate.metric)
-        held_out = {
-            name: steps.validation(recipe, tokenizer, split, learned.get(name))
-            for name, split in (("validation", corpus.validation), ("test", corpus.test))
-            if split is not None
-        }
+        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), labels)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:
             rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
             if state.step >= state.steps:
                 _take_best(folder, state, engine, say)
-                if "test" in held_out:
-                    _test(engine, task, held_out["test"], state, callbacks)
+                _test(engine, task, held_out.get("test"), state, callbacks)
                 _save_result(folder, engine, adapted, tokenizer)
                 _sample(folder, "after", sampler)
             status = "completed" if state.step >= state.steps else "stopped"
@@ -200,8 +192,10 @@ def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
         resume.load(of_step(folder, state.best_step), engine, say)
 
 
-def _test(engine: Engine, task: Objective, rows: Windows, state: State, callbacks: list[Callback]) -> None:
-    """Measures the final model once on rows that nothing was chosen by."""
+def _test(engine: Engine, task: Objective, rows: Windows | None, state: State, callbacks: list[Callback]) -> None:
+    """Measures the final model once on rows that nothing was chosen by, where there are any."""
+    if rows is None:
+        return
     metrics = evaluate(engine, task, rows, state)
     for callback in callbacks:
         callback.tested(state, metrics)

@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from distributed import steps
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
+)
 
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
@@ -15,26 +22,36 @@ from trainer.data.batches import Layout, Windows
 from trainer.data.targets import Labels
 from trainer.tasks import classify
 
-PAD = 0
+PAD, END = 0, 1
 COUNT = 3
 """Outputs of the head."""
 
 
 def model(family: str, outputs: int, dtype: torch.dtype = torch.float32) -> Any:
-    """A small encoder or decoder with a head for labels, equal wherever it is made; without dropout."""
+    """A small model with a head for labels, equal wherever it is made; without dropout."""
     sizes = {"vocab_size": steps.VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     more = {"num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": PAD, "num_labels": outputs}
     torch.manual_seed(7)
     if family == "bert":
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
         return BertForSequenceClassification(BertConfig(**sizes, **more, **off)).to(dtype)
+    if family == "t5":
+        shape = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+        special = {"pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD}
+        config = T5Config(vocab_size=steps.VOCABULARY, num_labels=outputs, **shape, **special)
+        return T5ForSequenceClassification(config).to(dtype)
     return LlamaForSequenceClassification(LlamaConfig(**sizes, **more, num_key_value_heads=2)).to(dtype)
 
 
 def rows_of(count: int) -> steps.Rows:
-    """Rows in which the number of padding stands for no token."""
+    """Rows without padding that end with the end-of-text token, which stands nowhere else."""
     rows = steps.random_rows(count)
-    return steps.Rows([(np.maximum(rows.tokens(row), 1), rows.learned(row)) for row in range(count)])
+    found = []
+    for row in range(count):
+        tokens = np.maximum(rows.tokens(row), 2)
+        tokens[-1] = END
+        found.append((tokens, rows.learned(row)))
+    return steps.Rows(found)
 
 
 def labels_of(settings: Task, count: int) -> Labels:

@@ -19,7 +19,7 @@ ENGINES = [("torch", 0), ("deepspeed", 2), ("deepspeed", 3)]
 
 @pytest.mark.parametrize("micro", SPLITS)
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("family", ["bert", "llama", "t5"])
 def test_one_rank_gives_the_gradient_of_the_plain_loop(family: str, task: str, micro: int) -> None:
     ours = labelled.gradient(family, TASKS[task], "torch", 0, micro, rows=16, global_=16, step=0)
     assert difference(ours, labelled.reference(family, TASKS[task], 16, 0, 16)) <= 1e-5

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForSequenceClassification
 from runs.command import metrics, read_json, shardtune, write_recipe
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -81,6 +82,23 @@ def test_another_program_measures_the_same_accuracy(finished: Path) -> None:
         with torch.no_grad():
             right += int(model(torch.tensor([tokens])).logits.argmax()) == label
     assert right / len(prepared.test) == pytest.approx(read_json(finished / "summary.json")["test"]["accuracy"])
+
+
+def test_an_adapter_trains_the_head_and_is_loaded_with_it(tmp_path: Path) -> None:
+    base, flipped = tmp_path / "base", tmp_path / "flipped"
+    for folder in (base, flipped):
+        folder.mkdir()
+    assert shardtune("train", str(write(base, train={"max_steps": 2}))).returncode == 0
+    model = {"name": str(base / "run" / "model"), "config": None, "tokenizer": None}
+    recipe = write(flipped, model=model, adapter={"kind": "lora", "r": 4}, optimizer={"lr": 2e-2})
+    done = shardtune("train", str(recipe))
+    assert done.returncode == 0, done.stdout + done.stderr
+    adapter = AutoPeftModelForSequenceClassification.from_pretrained(flipped / "run" / "adapter", num_labels=2).eval()
+    words = AutoTokenizer.from_pretrained(flipped / "run" / "adapter")
+    with torch.no_grad():
+        said = [int(adapter(**words(row["text"], return_tensors="pt")).logits.argmax()) for row in rows()]
+    right = [number == ["cold", "warm"].index(row["label"]) for number, row in zip(said, rows(), strict=True)]
+    assert sum(right) / len(right) >= 0.9
 
 
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.config.evaluate import Evaluate as Settings
 from trainer.data.corpus import Split
 from trainer.data.encode import Encoded
+from trainer.data.tokenizer import padding_of
 from trainer.engine.engine import Engine
 from trainer.model.attention import own_attention
 from trainer.plan.files import write_json
@@ -73,9 +74,7 @@ class Sampler:
             max_new_tokens=self.settings.sample_tokens,
             do_sample=False,
             use_cache=True,
-            pad_token_id=self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else self.tokenizer.eos_token_id,
+            pad_token_id=padding_of(self.tokenizer),
         )
         return Sample(
             prompt=self._text(tokens[:start]),

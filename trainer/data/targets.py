@@ -6,7 +6,7 @@ N examples, L labels.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,18 +25,22 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a run."""
+    """The labels of a run; none where tokens are learned."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] | None = None
     """In the order of the model's outputs; one empty name for a number."""
-    targets: Mapping[str, Numbers]
+    targets: Mapping[str, Numbers] = field(default_factory=dict)
     """By split: int64 [N], float32 [N, L] of zeros and ones for several labels, or float32 [N]."""
 
 
-def of_corpus(task: Task, corpus: "Corpus") -> Labels | None:
-    """What a classifier learns; None where the task learns tokens. DataError for labels that do not fit."""
+NONE = Labels()
+"""Where tokens are learned."""
+
+
+def of_corpus(task: Task, corpus: "Corpus") -> Labels:
+    """What a classifier learns; DataError for labels that do not fit."""
     if task.kind != "classify":
-        return None
+        return NONE
     facts = {split: corpus.facts(split) for split in corpus.rows}
     labels = label_names(task, facts["train"].columns[task.label])
     made = {split: targets(task, labels, facts[split])[corpus.row_of(split)] for split in facts}

@@ -16,7 +16,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
-from trainer.data.tokenizer import new_tokens
+from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
 from trainer.model.attention import SEGMENTS, refused
@@ -62,9 +62,16 @@ def load(
         model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
     if labels is not None:
-        # A decoder's head looks for the last token that is no padding.
-        model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+        _make_heads_find_their_token(model, tokenizer)
     return model
+
+
+def _make_heads_find_their_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A decoder's head looks at the last token that is no padding, that of an encoder-decoder at the end of text."""
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)
+    if model.config.is_encoder_decoder and tokenizer("a")["input_ids"][-1] != model.config.eos_token_id:
+        message = "does not end a text with the model's end-of-text token, which its head for labels looks at"
+        raise RecipeError([Problem("model.tokenizer", f"{message}; name the tokenizer that the model came with")])
 
 
 def _made(

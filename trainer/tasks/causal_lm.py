@@ -41,7 +41,7 @@ class NextToken:
         return {}
 
 
-def objective(settings: Task, labels: Labels | None) -> NextToken:
+def objective(settings: Task, labels: Labels) -> NextToken:
     """The objective of a recipe."""
     return NextToken()
 

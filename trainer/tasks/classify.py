@@ -32,7 +32,7 @@ class OfLabels:
 
     def __init__(self, settings: Task, labels: Labels) -> None:
         """RecipeError where `task.class_weights` names no label of the rows."""
-        self.settings, self.names = settings, labels.names
+        self.settings = settings
         self.class_weights = _class_weights(settings, labels)
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -51,9 +51,8 @@ class OfLabels:
         return label_metrics.measure(self.settings.problem, outputs.numpy(), labels.numpy())
 
 
-def objective(settings: Task, labels: Labels | None) -> OfLabels:
+def objective(settings: Task, labels: Labels) -> OfLabels:
     """The objective of a recipe."""
-    assert labels is not None, "the rows have labels"
     return OfLabels(settings, labels)
 
 
@@ -61,6 +60,7 @@ def _class_weights(settings: Task, labels: Labels) -> torch.Tensor | None:
     """What an example counts by its label, float32 [L]."""
     if settings.class_weights == "none":
         return None
+    assert labels.names is not None, "the rows have labels"
     if settings.class_weights == "balanced":
         counts = np.bincount(labels.targets["train"], minlength=len(labels.names))
         return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)

@@ -68,11 +68,13 @@ def measure(model: str, rows: Path, overrides: dict[str, Any]) -> dict[str, Any]
     from trainer.config.recipe import Recipe
     from trainer.data import corpus, steps
     from trainer.data import tokenizer as tokenizers
+    from trainer.data.targets import NONE
     from trainer.engine import build as engines
     from trainer.engine import module as modules
     from trainer.model.load import load
     from trainer.plan import plan as plans
     from trainer.strategy import strategies
+    from trainer.tasks.kinds import TASKS
 
     def resident() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -90,8 +92,8 @@ def measure(model: str, rows: Path, overrides: dict[str, Any]) -> dict[str, Any]
     engine = engines.build(recipe, plan, torch.device("cpu"), None)
     body = METHODS[recipe.adapter.kind](load(recipe, tokenizer, engine.loading()), recipe, range(0)).model
     strategies.freeze(body, recipe.strategy.kind)
-    modules.build(recipe, plan, body, engine, lambda text: print(text, file=sys.stderr))
-    task, losses, rates = modules.TASKS[recipe.task.kind], [], []
+    task, losses, rates = TASKS[recipe.task.kind](recipe.task, NONE), [], []
+    modules.build(recipe, plan, task, body, engine, lambda text: print(text, file=sys.stderr))
     for window in work:
         began = time.process_time()
         learned = task.counts(window.batches)["loss"]

@@ -93,7 +93,7 @@ def _files(folder: str, *others: str) -> set[str]:
 @pytest.mark.parametrize(
     ("section", "table", "files"),
     [
-        (Task, TASKS, _files("tasks", "kinds")),
+        (Task, TASKS, _files("tasks", "kinds", "objective", "label_metrics")),
         (Adapter, METHODS, _files("adapter", "methods", "adapted", "lora_product")),
         (Strategy, STRATEGIES, _files("strategy", "strategies")),
     ],

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -125,18 +125,14 @@ def alone_environment() -> dict[str, str]:
     return {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
-@contextmanager
-def one_tokenizer_thread() -> Iterator[None]:
+def one_tokenizer_thread() -> AbstractContextManager[None]:
     """Within it, `tokenizers` uses the core of the thread that calls it alone."""
-    with _tokenizer_threads("false"):
-        yield
+    return _tokenizer_threads("false")
 
 
-@contextmanager
-def all_tokenizer_threads() -> Iterator[None]:
+def all_tokenizer_threads() -> AbstractContextManager[None]:
     """Within it, `tokenizers` uses all cores."""
-    with _tokenizer_threads("true"):
-        yield
+    return _tokenizer_threads("true")
 
 
 @contextmanager
@@ -146,9 +142,8 @@ def _tokenizer_threads(value: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_TOKENIZER_THREADS]
-        else:
+        os.environ.pop(_TOKENIZER_THREADS)
+        if before is not None:
             os.environ[_TOKENIZER_THREADS] = before
 
 
@@ -279,14 +274,19 @@ def all_reduce(values: Mapping[str, float]) -> dict[str, float]:
 
 def all_gather(value: float) -> list[float]:
     """The value of every rank, by rank."""
+    values: list[float] = broadcast(gather(value))
+    return values
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, by rank, on rank 0, and none elsewhere; they must pickle."""
     if world_size() == 1:
         return [value]
-    import torch
     import torch.distributed as dist
 
-    values = [torch.zeros(1, dtype=torch.float64) for _ in range(world_size())]
-    dist.all_gather(values, torch.tensor([value], dtype=torch.float64))
-    return [float(one) for one in values]
+    gathered = [None] * world_size() if is_main() else None
+    dist.gather_object(value, gathered)
+    return gathered or []
 
 
 def broadcast(value: Any) -> Any:

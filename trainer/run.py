@@ -31,7 +31,7 @@ from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.data import corpus as corpora
-from trainer.data import steps
+from trainer.data import steps, targets
 from trainer.data import tokenizer as tokenizers
 from trainer.data.ahead import Rows
 from trainer.data.batches import Windows
@@ -56,6 +56,7 @@ from trainer.plan.plan import Plan
 from trainer.report.closing import closing as report_of
 from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
+from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
 
@@ -65,7 +66,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
     recipe = load(folder / "recipe.yaml")
     device = engines.device()
     ranks.connect(device.type)
-    console = Console(ranks.console_stream()) if ranks.is_main() else None
+    console = Console(ranks.console_stream(), metric=recipe.evaluate.metric) if ranks.is_main() else None
     say: Say = console.say if console else lambda text: None
 
     say("Turning rows into tokens ...")
@@ -76,20 +77,21 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
     for line in (*corpus.notes, *damaged):
         say(line)
     saved = checkpoints.read_state(newest) if newest else {}
-    with closing(steps.training(recipe, tokenizer, corpus.train, folder, saved.get("position"))) as windows:
+    labels = targets.of_corpus(recipe.task, corpus)
+    with closing(steps.training(recipe, tokenizer, corpus.train, folder, saved.get("position"), labels)) as windows:
         manifest = replace(corpus.manifest, epoch_steps=windows.steps_of_run(recipe.train))
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
 
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
-        new_tokens = tokenizers.new_tokens(recipe, tokenizer)
-        adapted = METHODS[recipe.adapter.kind](load_model(recipe, tokenizer, engine.loading()), recipe, new_tokens)
+        body = load_model(recipe, tokenizer, engine.loading(), labels.names)
+        adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
-        task = TASKS[recipe.task.kind]
+        task = TASKS[recipe.task.kind](recipe.task, labels)
         resting = ranks.resident_memory()
-        module = modules.build(recipe, plan, model, engine, say)
+        module = modules.build(recipe, plan, task, model, engine, say)
         state = _state(plan, newest, engine, say)
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
@@ -97,16 +99,15 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
         if state.resumed_from is None:
             _sample(folder, "before", sampler)
-        summary = Summary(folder, began, device)
-        validation = steps.validation(recipe, tokenizer, corpus.validation) if corpus.validation else None
-        callbacks = _callbacks(recipe, folder, engine, task, validation, console, summary)
+        summary = Summary(folder, began, device, recipe.evaluate.metric)
+        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), labels)
+        callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:
             rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
             if state.step >= state.steps:
                 _take_best(folder, state, engine, say)
-                if corpus.test is not None:
-                    _test(engine, task, steps.validation(recipe, tokenizer, corpus.test), state, callbacks)
+                _test(engine, task, held_out.get("test"), state, callbacks)
                 _save_result(folder, engine, adapted, tokenizer)
                 _sample(folder, "after", sampler)
             status = "completed" if state.step >= state.steps else "stopped"
@@ -168,7 +169,7 @@ def _callbacks(
     recipe: Recipe,
     folder: Path,
     engine: Engine,
-    task: Any,
+    task: Objective,
     validation: Windows | None,
     console: Console | None,
     summary: Summary,
@@ -191,8 +192,10 @@ def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
         resume.load(of_step(folder, state.best_step), engine, say)
 
 
-def _test(engine: Engine, task: Any, rows: Windows, state: State, callbacks: list[Callback]) -> None:
-    """Measures the final model once on rows that nothing was chosen by."""
+def _test(engine: Engine, task: Objective, rows: Windows | None, state: State, callbacks: list[Callback]) -> None:
+    """Measures the final model once on rows that nothing was chosen by, where there are any."""
+    if rows is None:
+        return
     metrics = evaluate(engine, task, rows, state)
     for callback in callbacks:
         callback.tested(state, metrics)

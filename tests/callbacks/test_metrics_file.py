@@ -76,7 +76,7 @@ def test_a_training_line_holds_every_key(tmp_path: Path) -> None:
 
     line = events(tmp_path)[0]
     assert tuple(line) == KEYS
-    assert line == {"split": "train", **vars(training(10))}
+    assert line == {"split": "train", "metrics": None, **vars(training(10))}
 
 
 def test_what_a_validation_does_not_measure_is_null(tmp_path: Path) -> None:

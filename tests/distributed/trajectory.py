@@ -79,7 +79,7 @@ def trained(engine: Engine, wanted: Recipe, first: int, last: int) -> Losses:
     windows = Windows(steps.random_rows(ROWS), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=0)
     kept = Losses()
     stop = _StopAt(last)
-    train(wanted, State(step=first, steps=20), engine, causal_lm, windows, [kept, stop], StopRequest())
+    train(wanted, State(step=first, steps=20), engine, causal_lm.NextToken(), windows, [kept, stop], StopRequest())
     return kept
 
 

@@ -34,7 +34,8 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
 
     settings, targets = recipe.adapter, _targets(model, recipe)
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        # peft lets the head of a classifier train, and saves it with the adapter.
+        task_type="CAUSAL_LM" if recipe.task.kind == "causal_lm" else "SEQ_CLS",
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

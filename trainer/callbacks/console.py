@@ -26,9 +26,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class Console(Callback):
     """Tells the user how the run goes; made on rank 0 only."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        """`say` works at once, the bar comes with `start`; `clock` gives seconds."""
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic, *, metric: str = "loss") -> None:
+        """`say` works at once, the bar comes with `start`; `clock` gives seconds, `metric` chooses the best step."""
         self._stream = stream
+        self._metric = "" if metric == "loss" else f"{metric} "
         self._total = 0
         self._clock = clock
         self._pace = Pace()
@@ -86,19 +87,19 @@ class Console(Callback):
         """Prints the validation beside the best or the first one."""
         self._validation = metrics.loss
         if metrics.step == 0:
-            self.say(f"validation before the first step: loss {number(metrics.loss)}")
+            self.say(f"validation before the first step: {_measured(metrics)}")
             return
         note = ""
         if state.best_step == metrics.step:
-            start = "" if state.first_value is None else f"; {state.first_value:.2f} at the start"
+            start = "" if state.first_value is None else f"; {self._metric}{state.first_value:.2f} at the start"
             note = f" (best so far{start})"
         elif state.best_value is not None:
-            note = f" (best {number(state.best_value)} at step {state.best_step})"
-        self.say(f"validation at step {metrics.step}: loss {number(metrics.loss)}{note}")
+            note = f" (best {self._metric}{number(state.best_value)} at step {state.best_step})"
+        self.say(f"validation at step {metrics.step}: {_measured(metrics)}{note}")
 
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
         """Prints the test."""
-        self.say(f"test: loss {number(metrics.loss)}")
+        self.say(f"test: {_measured(metrics)}")
 
     def saved(self, state: State, path: str) -> None:
         """Prints the checkpoint's name."""
@@ -225,6 +226,10 @@ def clock_time(seconds: float | None) -> str:
 def number(value: float) -> str:
     """A loss with four decimals, or with a power of ten where it is huge."""
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3e}"
+
+
+def _measured(metrics: EvaluationMetrics) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in {"loss": metrics.loss, **metrics.metrics}.items())
 
 
 def _numbers(metrics: StepMetrics) -> list[str]:

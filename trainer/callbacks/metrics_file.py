@@ -29,6 +29,7 @@ KEYS = (
     "tokens_per_second",
     "peak_memory_bytes",
     "seconds",
+    "metrics",
 )
 
 

@@ -11,6 +11,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.config.evaluate import Evaluate as Settings
 from trainer.data.corpus import Split
 from trainer.data.encode import Encoded
+from trainer.data.tokenizer import padding_of
 from trainer.engine.engine import Engine
 from trainer.model.attention import own_attention
 from trainer.plan.files import write_json
@@ -51,7 +52,7 @@ class Sampler:
     def answers(self) -> list[Sample]:
         """One sample for each of the first `evaluate.samples` rows that begin with a prompt."""
         rows = self.rows
-        if rows is None:
+        if rows is None or self.settings.samples == 0:
             return []
         chosen = [row for row in range(len(rows)) if not rows.learned(row)[0]][: self.settings.samples]
         self.model.eval()
@@ -73,9 +74,7 @@ class Sampler:
             max_new_tokens=self.settings.sample_tokens,
             do_sample=False,
             use_cache=True,
-            pad_token_id=self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else self.tokenizer.eos_token_id,
+            pad_token_id=padding_of(self.tokenizer),
         )
         return Sample(
             prompt=self._text(tokens[:start]),

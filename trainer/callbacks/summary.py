@@ -15,8 +15,9 @@ from trainer.plan.files import write_json
 class Summary(Callback):
     """Collects what summary.json tells."""
 
-    def __init__(self, folder: Path, began: float, device: torch.device) -> None:
-        """`began` is the monotonic second at which this process started."""
+    def __init__(self, folder: Path, began: float, device: torch.device, metric: str = "loss") -> None:
+        """`began` is the monotonic second at which this process started; `metric` is `evaluate.metric`."""
+        self.metric = metric
         self.path, self.began, self.device = folder / "summary.json", began, device
         self.startup: float | None = None
         self.last_loss: float | None = None
@@ -33,7 +34,7 @@ class Summary(Callback):
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
         """Notes the value of the metric."""
-        self.last_validation = metrics.loss
+        self.last_validation = metrics.value(self.metric)
 
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
         """Notes what the final model reached."""
@@ -44,7 +45,7 @@ class Summary(Callback):
         peak = None if status == "failed" else peak_memory(self.device)
         if not ranks.is_main():
             return
-        best = None if state.best_step is None else {"step": state.best_step, "loss": state.best_value}
+        best = None if state.best_step is None else {"step": state.best_step, self.metric: state.best_value}
         content = {
             "status": status,
             "steps": state.step,
@@ -52,7 +53,9 @@ class Summary(Callback):
             "loss": self.last_loss,
             "validation": {"first": state.first_value, "last": self.last_validation},
             "best": best,
-            "test": None if self.test is None else {"loss": self.test.loss, "targets": self.test.targets},
+            "test": None
+            if self.test is None
+            else {"loss": self.test.loss, "targets": self.test.targets, **self.test.metrics},
             "tokens_per_second": rate,
             "startup_seconds": self.startup,
             "wall_seconds": time.monotonic() - self.began,

@@ -44,13 +44,16 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
-        """Writes one point of the validation curve."""
-        self._writer.add_scalar("validation/loss", metrics.loss, metrics.step)
-        self._writer.flush()
+        """Writes one point of each validation curve."""
+        self._measured("validation", metrics)
 
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
-        """Writes the one point of the test."""
-        self._writer.add_scalar("test/loss", metrics.loss, metrics.step)
+        """Writes the one point of each metric of the test."""
+        self._measured("test", metrics)
+
+    def _measured(self, split: str, metrics: EvaluationMetrics) -> None:
+        for name, value in {"loss": metrics.loss, **metrics.metrics}.items():
+            self._writer.add_scalar(f"{split}/{name}", value, metrics.step)
         self._writer.flush()
 
     def end(self, state: State) -> None:

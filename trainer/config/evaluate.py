@@ -12,10 +12,12 @@ class Evaluate(Section):
 
     every: int = Field(200, ge=1)
     """Optimizer steps between two validations; there is one before the first and one after the last step."""
-    metric: Literal["loss"] = "loss"
-    """What the best checkpoint is chosen by."""
+    metric: str = "loss"
+    """What the best checkpoint is chosen by: the loss, or a metric of the task."""
     mode: Literal["min", "max"] = "min"
     """Whether a lower or a higher metric is better."""
+    patience: int | None = Field(None, ge=1)
+    """Validations without a better value after which training ends; null: never."""
     samples: int = Field(0, ge=0)
     """Validation prompts that the model answers before and after training."""
     sample_tokens: int = Field(48, ge=1)

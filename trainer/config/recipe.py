@@ -1,6 +1,8 @@
 """The recipe: all that the user said, in one frozen object."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from trainer.config.adapter import Adapter
 from trainer.config.batch import Batch
@@ -15,7 +17,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import Strategy
-from trainer.config.task import Task
+from trainer.config.task import PACKED, Task
 from trainer.config.train import Train
 
 
@@ -52,3 +54,14 @@ class Recipe(Section):
     """What is told while training."""
     output: str = "runs/quickstart"
     """The run folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layout(cls, content: Any) -> Any:
+        """Rows of a task that does not pack are padded where the user says nothing of it."""
+        task, data = (content.get(name) if isinstance(content, dict) else None for name in ("task", "data"))
+        if not isinstance(task, dict) or not isinstance(data, dict) or "packing" in data:
+            return content
+        if task.get("kind", PACKED[0]) in PACKED:
+            return content
+        return {**content, "data": {**data, "packing": False}}

@@ -8,6 +8,7 @@ from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
+from trainer.config.task_rules import TASK_RULES
 from trainer.errors import Problem
 
 Rule = Callable[[Recipe], Problem | None]
@@ -162,13 +163,6 @@ def processes_are_positive(recipe: Recipe) -> Problem | None:
     return None
 
 
-def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
-    """A loss is better when it is lower."""
-    if recipe.evaluate.metric == "loss" and recipe.evaluate.mode == "max":
-        return Problem("evaluate.mode", "max would choose the model with the highest loss; set it to min")
-    return None
-
-
 def float16_has_its_loss_scaled(recipe: Recipe) -> Problem | None:
     """Small gradients vanish in float16 unless the loss is scaled, as DeepSpeed scales it."""
     if "float16" in (recipe.model.dtype, recipe.train.precision) and recipe.engine.kind != "deepspeed":
@@ -259,7 +253,6 @@ RULES: tuple[Rule, ...] = (
     flash_computes_in_half_precision,
     a_packed_row_holds_the_longest_example,
     processes_are_positive,
-    the_mode_fits_the_metric,
     products_are_no_wider_than_weights,
     validation_names_a_source,
     float16_has_its_loss_scaled,
@@ -267,6 +260,7 @@ RULES: tuple[Rule, ...] = (
     a_step_holds_the_longest_example,
     a_stream_says_how_long_it_trains,
     a_stream_is_seen_row_by_row,
+    *TASK_RULES,
     *OPTIMIZER_RULES,
     *DATA_RULES,
 )

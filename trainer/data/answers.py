@@ -11,6 +11,7 @@ from trainer.config.data import PseudoLabel
 from trainer.config.recipe import Recipe
 from trainer.data.encode import Encoder
 from trainer.data.example import Example, Piece
+from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class _Speaker:
         from transformers import GenerationConfig
 
         self.model, self.tokenizer, self.longest = model, tokenizer, longest
-        self.pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self.pad = padding_of(tokenizer)
         self.room: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.ends = sorted({prompt.end for prompt in prompts if prompt.end is not None})
         # The model's own settings, such as a repetition penalty, would make other answers than the likeliest.

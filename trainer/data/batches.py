@@ -45,16 +45,22 @@ class Batch:
     """Tokens of examples, padding left out."""
     token_type_ids: torch.Tensor | None = None
     """Which of several texts a token belongs to [B, S]; None where no row has several."""
+    labels: torch.Tensor | None = None
+    """What a classifier learns of each example: int64 [B], or float32 [B] or [B, L]; None where tokens are learned.
+
+    The example of a spare batch has IGNORED, or NaN.
+    """
 
     def beginning(self, examples: int, tokens: int) -> "Batch":
         """The first examples alone, each cut to so many tokens."""
         columns = {name: getattr(self, name) for name in (*_TENSORS, "token_type_ids")}
         there = {name: column for name, column in columns.items() if column is not None}
+        labels = None if self.labels is None else self.labels[:examples]
         if self.segments is None:
             assert self.attention_mask is not None, "a padded batch has a mask"
             mask = self.attention_mask[:examples, :tokens]
             cut = {name: column[:examples, :tokens] for name, column in there.items()}
-            return replace(self, **cut, attention_mask=mask, tokens=int(mask.sum()))
+            return replace(self, **cut, attention_mask=mask, tokens=int(mask.sum()), labels=labels)
         starts = np.cumsum(self.segments) - self.segments
         lengths = tuple(min(length, tokens) for length in self.segments[:examples])
         kept = np.concatenate(
@@ -66,7 +72,7 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        for name in ("attention_mask", "token_type_ids"):
+        for name in ("attention_mask", "token_type_ids", "labels"):
             values = getattr(self, name)
             moved[name] = None if values is None else values.to(device, non_blocking=True)
         return replace(self, **moved)
@@ -102,10 +108,21 @@ class Windows:
     """The optimizer steps of a split, by number; the position in the data is that number alone."""
 
     def __init__(
-        self, split: Split, layout: Layout, *, rank: int, ranks: int, seed: int | None, weights: Sequence[float] = ()
+        self,
+        split: Split,
+        layout: Layout,
+        *,
+        rank: int,
+        ranks: int,
+        seed: int | None,
+        weights: Sequence[float] = (),
+        labels: Numbers | None = None,
     ) -> None:
-        """`seed` orders each epoch anew, None keeps the order of the rows; `weights` are those of the sources."""
-        self.split, self.layout, self.rank, self.ranks = split, layout, rank, ranks
+        """`seed` orders each epoch anew, None keeps the order of the rows; `weights` are those of the sources.
+
+        `labels` are what a classifier learns of each example [N] or [N, L].
+        """
+        self.split, self.layout, self.rank, self.ranks, self.labels = split, layout, rank, ranks, labels
         members = weighted(weights, split.source) if any(weight != 1 for weight in weights) else ()
         self.epochs = Epochs(split.lengths, layout, seed, members)
 
@@ -113,8 +130,15 @@ class Windows:
         """What this rank computes for step `step`."""
         rows, epoch = self.epochs.rows(step)
         mine = share_out(rows, self.split.lengths, self.layout, self.ranks)[self.rank]
-        held = ([self.split.example(row) for row in group] for group in mine)
-        return Window(tuple(batch_of(group, self.layout) for group in held), len(rows), epoch)
+        return Window(tuple(self._batch(group) for group in mine), len(rows), epoch)
+
+    def _batch(self, rows: Sequence[int]) -> Batch:
+        batch = batch_of([self.split.example(row) for row in rows], self.layout)
+        if self.labels is None:
+            return batch
+        nothing = IGNORED if self.labels.dtype == np.int64 else np.nan
+        labels = self.labels[rows] if rows else np.full_like(self.labels[:1], nothing)
+        return replace(batch, labels=torch.from_numpy(labels))
 
     def __iter__(self) -> Iterator[Window]:
         """One pass; a thread makes the next window while one is computed."""

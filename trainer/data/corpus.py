@@ -39,6 +39,10 @@ class Corpus:
     rows: dict[str, Numbers]
     """The numbers of each split's rows in its store [N]."""
 
+    def held_out(self) -> dict[str, Split | None]:
+        """The splits that training does not see."""
+        return {"validation": self.validation, "test": self.test}
+
     def facts(self, split: str) -> Facts:
         """What is known of the rows of a split [N]."""
         return self._store(split).facts().select(self.rows[split])

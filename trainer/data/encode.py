@@ -91,7 +91,9 @@ class Encoder:
             learn: Learn = recipe.data.learn if recipe.data.learn in ("all", "last_assistant") else "assistant"
             images = "image_text" in formats_of(recipe.data)
             self.writer = Writer(templates.choose(recipe, tokenizer), tokenizer, learn, images=images)
-        ended = sorted(formats_of(recipe.data) & ENDED)
+        self.task = recipe.task if recipe.task.kind == "classify" else None
+        """Whose labels the rows have; None where tokens are learned."""
+        ended = sorted(formats_of(recipe.data) & ENDED) if self.task is None else []
         if self.eos is None and ended:
             message = f"has no end-of-text token (eos_token), which {' and '.join(ended)} rows end with"
             raise RecipeError([Problem("model.tokenizer", message)])
@@ -105,7 +107,8 @@ class Encoder:
         """All that tokens depend on besides the rows and the settings of `data`."""
         written = [self.writer.template, str(self.writer.special)] if self.writer else []
         backend = hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
-        return [backend, str(self.eos), str(self._two), *written]
+        labels = [] if self.task is None else [self.task.model_dump_json(include={"label", "problem", "labels"})]
+        return [backend, str(self.eos), str(self._two), *written, *labels]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
         """The tokens of each example in order; a Problem where the chat template cannot write one."""
@@ -188,22 +191,24 @@ class Encoder:
         types: list[tuple[int, int, int]],
     ) -> Encoded:
         """The arrays of a row."""
-        if not example.messages:
+        ends = not example.messages and example.label is None
+        if ends:
             last = next((part[-1] for part in reversed(tokens) if len(part)), None)
             if last != self.eos:
                 tokens.append(np.array([self.eos], dtype=np.int32))
         row = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
         mask = np.full(len(row), self._all, dtype=np.bool_)
-        for start, end in learned:
+        for start, end in learned if example.label is None else ():
             mask[start:end] = True
-        if not example.messages:
+        if ends:
             mask[-1] = True
         if not example.sequences:
             return Encoded(row, mask)
         kinds = np.zeros(len(row), dtype=np.int8)
         for start, end, kind in types:
             kinds[start:end] = kind
-        kinds[-1] = kinds[-2]
+        if ends:
+            kinds[-1] = kinds[-2]
         return Encoded(row, mask, kinds)
 
     def _within_room(self, example: Example, row: Encoded) -> Encoded:

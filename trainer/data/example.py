@@ -58,6 +58,8 @@ class Example:
     tags: tuple[str, ...] = ()
     """One for each word, or none at all."""
     images: tuple[Any, ...] = ()
+    label: Any = None
+    """What a classifier learns of the row, as the file holds it; None where tokens are learned."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The row as the file holds it."""
 

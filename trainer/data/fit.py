@@ -12,8 +12,8 @@ from trainer.data.split import count_targets
 def fit(data: Data, format: Format, row: Encoded, example: Example) -> list[Encoded] | BadRow | LeftOut:
     """The examples of a row, several where it is split; else what is wrong with it, or why it is left out."""
     room, length, source, line = data.max_length, len(row.tokens), example.source, example.line
-    # Words are shown; a language model learns nothing from them.
-    learns = row.words is None
+    # Words are shown; a language model learns nothing from them, and a classifier from labels alone.
+    learns = row.words is None and example.label is None
     if learns and count_targets(row.learned) == 0:
         return LeftOut("nothing learned", source, line, "holds nothing to learn")
     if length <= room:

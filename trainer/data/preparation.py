@@ -111,7 +111,7 @@ class Preparation:
         is_split = name in SPLITS
         return Wanted(
             types=is_split and any(source.format == "pair" for _, source in self.lists[name]),
-            columns=columns(self.data) if is_split else (),
+            columns=columns(self.recipe) if is_split else (),
             signatures=wants_signatures(self.data),
             texts=name == "train" and self.data.clean.label_noise is not None,
         )
@@ -150,7 +150,7 @@ class Preparation:
                 for store in splits.values():
                     quarantine.writelines(row.to_line() for row in store.left_out())
                 quarantine.writelines(row.to_line() for row in self.labelled.left_out)
-                selection = select(self.data, self.recipe.train.seed, stores, unfinished, quarantine)
+                selection = select(self.recipe, stores, unfinished, quarantine)
             for name in selection.splits():
                 with closing(Growing(unfinished / f"{name}.rows.npy", np.int64)) as file:
                     for rows in selection.blocks(name):
@@ -237,9 +237,11 @@ def _lists(data: Data, labelled: Sources) -> dict[str, Sources]:
     }
 
 
-def columns(data: Data) -> tuple[str, ...]:
+def columns(recipe: Recipe) -> tuple[str, ...]:
     """The columns that something is told of, by name."""
-    return tuple(dict.fromkeys([*(name for _, name in splitting.columns(data)), *label_columns(data)]))
+    learned = [recipe.task.label] if recipe.task.kind == "classify" else []
+    split = [name for _, name in splitting.columns(recipe.data)]
+    return tuple(dict.fromkeys([*learned, *split, *label_columns(recipe)]))
 
 
 def _is_whole(folder: Path, key: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from trainer.config.data import Clean, Data, HeldOut
+from trainer.config.recipe import Recipe
 from trainer.data import leakage, splitting
 from trainer.data.duplicates import Rows, exact_groups, near_groups
 from trainer.data.facts import Facts, Numbers
@@ -72,11 +73,12 @@ class Selection:
             raise DataError([Problem("data.clean.leakage", message)])
 
 
-def select(data: Data, seed: int, stores: Mapping[str, Store], folder: Path, quarantine: TextIO) -> Selection:
+def select(recipe: Recipe, stores: Mapping[str, Store], folder: Path, quarantine: TextIO) -> Selection:
     """The rows of each split. Leaks and doubtful labels are told in files of the folder.
 
     DataError where leaks are refused or too few rows are left, RecipeError for columns that do not fit.
     """
+    data, seed = recipe.data, recipe.train.seed
     count = stores["train"].info.rows if "train" in stores else 0
     selection = Selection(stores, np.full(count, splitting.TRAIN, dtype=np.int8), quarantine)
     if count:
@@ -87,15 +89,17 @@ def select(data: Data, seed: int, stores: Mapping[str, Store], folder: Path, qua
             if name not in stores:
                 elsewhere[name] = store.facts(np.concatenate(list(selection.blocks(name))))
         _look_for_leaks(selection, elsewhere, data.clean, folder)
-        _look_at_labels(selection, elsewhere, data, folder)
+        _look_at_labels(selection, elsewhere, recipe, folder)
     return selection
 
 
-def label_columns(data: Data) -> list[str]:
+def label_columns(recipe: Recipe) -> list[str]:
     """The columns that hold labels, by what the recipe says of them."""
+    data, task = recipe.data, recipe.task
+    learned = task.label if task.kind == "classify" and task.problem != "regression" else None
     named = [held.stratify for held in (data.validation, data.test) if isinstance(held, HeldOut)]
     pairs = [source.fields.get("label", "label") for source in data.train if source.format == "pair"]
-    return list(dict.fromkeys(name for name in (*named, data.clean.label_noise, *pairs) if name is not None))
+    return list(dict.fromkeys(name for name in (learned, *named, data.clean.label_noise, *pairs) if name is not None))
 
 
 def _leave_out_duplicates(selection: Selection, clean: Clean) -> Rows | None:
@@ -143,16 +147,16 @@ def _look_for_leaks(selection: Selection, elsewhere: Mapping[str, Facts], clean:
         selection.drop(train.facts(), "leaked", whys)
 
 
-def _look_at_labels(selection: Selection, elsewhere: Mapping[str, Facts], data: Data, folder: Path) -> None:
+def _look_at_labels(selection: Selection, elsewhere: Mapping[str, Facts], recipe: Recipe, folder: Path) -> None:
     """Tells which labels other rows contradict, and which no training row has."""
-    train = selection.stores["train"]
+    train, data = selection.stores["train"], recipe.data
     if (column := data.clean.label_noise) is not None:
         found = suspects(train.facts(), train.texts(), column, data.clean.similarity)
         lines = (json.dumps(suspect.to_json(), ensure_ascii=False) for suspect in found)
         (folder / REVIEW).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         selection.notes.append(f"{len(found):,} rows have a label in {column} that others contradict: see {REVIEW}")
     measured = {name: facts for name, facts in elsewhere.items() if name in SIDES}
-    for column in label_columns(data):
+    for column in label_columns(recipe):
         rows = np.flatnonzero(selection.sides == splitting.TRAIN)
         unseen = unseen_labels(column, train.facts(rows), measured)
         selection.notes.extend(str(label) for label in unseen)

@@ -1,5 +1,6 @@
 """The optimizer steps of a run on this rank, from its recipe and its rows."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from trainer.data.packing import Layout
 from trainer.data.preparation import CHOSEN, SHOWN
 from trainer.data.split import Split
 from trainer.data.stream import Position, Stream
+from trainer.data.targets import NONE, Labels
+from trainer.data.tokenizer import padding_of
 from trainer.plan.batch import row_tokens
 
 if TYPE_CHECKING:
@@ -18,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def training(
-    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split | None, folder: Path, position: Any
+    recipe: Recipe,
+    tokenizer: "PreTrainedTokenizerBase",
+    split: Split | None,
+    folder: Path,
+    position: Any,
+    labels: Labels = NONE,
 ) -> Steps:
     """The steps over the training rows; without a split they are a stream, from a position on that a window told."""
     shape = layout(recipe, tokenizer)
@@ -31,14 +39,21 @@ def training(
         return Streamed(stream, shape, rank=ranks.rank(), ranks=ranks.world_size())
     seed = recipe.train.seed if recipe.data.shuffle else None
     weights = [source.weight for source in recipe.data.train]
-    windows = Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=seed, weights=weights)
-    return Ahead(windows)
+    rank, of_all, own = ranks.rank(), ranks.world_size(), labels.targets.get("train")
+    return Ahead(Windows(split, shape, rank=rank, ranks=of_all, seed=seed, weights=weights, labels=own))
 
 
-def validation(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split) -> Windows:
-    """The rows of a split once, in their order."""
+def held_out(
+    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", splits: Mapping[str, Split | None], labels: Labels = NONE
+) -> dict[str, Windows]:
+    """The rows of each split once, in their order, as far as there are any."""
     shape = layout(recipe, tokenizer)
-    return Windows(split, shape, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
+    rank, of_all = ranks.rank(), ranks.world_size()
+    return {
+        name: Windows(split, shape, rank=rank, ranks=of_all, seed=None, labels=labels.targets.get(name))
+        for name, split in splits.items()
+        if split is not None
+    }
 
 
 def _lines(path: Path) -> int:
@@ -57,5 +72,5 @@ def layout(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> Layout:
         micro=recipe.batch.micro,
         packing=recipe.data.packing,
         micro_tokens=row_tokens(recipe),
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        pad=padding_of(tokenizer),
     )

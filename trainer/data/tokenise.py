@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from trainer.data.processes import in_order
 from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
 from trainer.data.store import Writer
+from trainer.data.targets import wrong_label
 from trainer.errors import Problem
 
 CHUNK_ROWS = 1000
@@ -77,7 +78,7 @@ class Tokeniser:
         making = Making(stretch.source, len(stretch.rows), self.wanted)
         sound: list[tuple[int, Example]] = []
         for number, row in enumerate(stretch.rows, start=stretch.first):
-            example = parse(row, source, key) if isinstance(row, Row) else row
+            example = self._said(row, source, key) if isinstance(row, Row) else row
             if isinstance(example, Problem):
                 making.wrong.append((number, _of_row(example, row)))
             elif isinstance(cleaned := self.clean(example), str):
@@ -88,6 +89,15 @@ class Tokeniser:
                 sound.append((number, cleaned))
         planned = None if self.encoder is None else self.encoder.write([example for _, example in sound])
         return Begun(making, source, sound, planned)
+
+    def _said(self, row: Row, source: Source, key: str) -> Example | Problem:
+        """What a row says, and its label where labels are learned."""
+        task = None if self.encoder is None else self.encoder.task
+        example = parse(row, source, key, answered=task is None)
+        if task is None or isinstance(example, Problem):
+            return example
+        wrong = wrong_label(task, row.values)
+        return row.bad(wrong) if wrong else replace(example, label=row.values[task.label])
 
     def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
         """The tokens of their texts; other threads go on meanwhile."""

@@ -46,6 +46,12 @@ def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def padding_of(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The token that fills rows up; one without a padding token fills them with its end-of-text token."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(number) for number in known if number is not None), 0)
+
+
 def new_tokens(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> range:
     """The ids of `model.add_tokens`, which follow one another."""
     ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in recipe.model.add_tokens]

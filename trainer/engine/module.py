@@ -19,7 +19,7 @@ from trainer.model.compiling import compile_layers
 from trainer.model.fusing import fuse
 from trainer.model.load import DTYPES
 from trainer.plan.plan import Plan
-from trainer.tasks.kinds import TASKS
+from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
 
@@ -27,10 +27,12 @@ COMPARED = (3, 256)
 """Examples, and tokens of each, that our forward is compared on: enough for neighbours on both sides."""
 
 
-def build(recipe: Recipe, plan: Plan, model: PreTrainedModel, engine: Engine, say: Say) -> nn.Module:
+def build(
+    recipe: Recipe, plan: Plan, objective: Objective, model: PreTrainedModel, engine: Engine, say: Say
+) -> nn.Module:
     """The module, which the engine has taken."""
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
-    module: nn.Module = TASKS[recipe.task.kind].CausalLM(model, compute, whole=engine.shards.whole)
+    module = objective.module(model, compute, whole=engine.shards.whole)
     checkpointed = recipe.train.checkpointing != "none"
     lacking = compile_layers(model, checkpointed=checkpointed) if recipe.train.compile else None
     if lacking is not None:

@@ -1,6 +1,7 @@
 """The base of everything that watches a run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from trainer.loop.state import State
 
@@ -35,6 +36,12 @@ class EvaluationMetrics:
     targets: int
     seconds: float
     """Seconds that it took."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the task measures besides the loss."""
+
+    def value(self, name: str) -> float | None:
+        """The loss or a metric; None where these rows do not define it."""
+        return self.loss if name == "loss" else self.metrics.get(name)
 
 
 class Callback:

@@ -1,43 +1,64 @@
 """Validation and test: the same terms as in training, without gradients, exact over ranks."""
 
 import time
-from typing import Any
+
+import torch
 
 from trainer import ranks
 from trainer.data.batches import Windows
 from trainer.engine.engine import Engine
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
+from trainer.tasks.objective import Objective
 
 
-def evaluate(engine: Engine, task: Any, windows: Windows, state: State) -> EvaluationMetrics:
-    """One pass over the rows of a split; each term is divided by its count over all ranks and all rows."""
+def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) -> EvaluationMetrics:
+    """One pass over the rows of a split; each term is divided by its count over all ranks and all rows.
+
+    Metrics are those of the outputs of all ranks, each example once.
+    """
     began = time.monotonic()
-    sums = dict.fromkeys(task.WEIGHTS, 0.0)
-    counted = dict.fromkeys(task.WEIGHTS, 0.0)
+    sums = dict.fromkeys(task.weights, 0.0)
+    counted = dict.fromkeys(task.weights, 0.0)
+    outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
     tokens = 0
     for window in windows:
         for name, count in task.counts(window.batches).items():
             counted[name] += count
         for batch in window.batches:
             tokens += batch.tokens
-            for name, term in engine.evaluate(batch).items():
-                sums[name] += float(term)
+            terms = engine.evaluate(batch)
+            for name in task.weights:
+                sums[name] += float(terms[name])
+            if "outputs" in terms:
+                outputs.append((terms["outputs"].cpu(), terms["labels"].cpu()))
     totals = ranks.all_reduce(
         {
             "tokens": tokens,
-            **{f"sum {name}": sums[name] for name in task.WEIGHTS},
-            **{f"count {name}": counted[name] for name in task.WEIGHTS},
+            **{f"sum {name}": sums[name] for name in task.weights},
+            **{f"count {name}": counted[name] for name in task.weights},
         }
     )
     loss = sum(
-        weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.WEIGHTS.items()
+        weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.weights.items()
     )
     return EvaluationMetrics(
         step=state.step,
         epoch=state.epoch,
         loss=loss,
         tokens=int(totals["tokens"]),
-        targets=int(sum(totals[f"count {name}"] for name in task.WEIGHTS)),
+        targets=int(sum(totals[f"count {name}"] for name in task.weights)),
         seconds=time.monotonic() - began,
+        metrics=_metrics(task, outputs),
     )
+
+
+def _metrics(task: Objective, own: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
+    """What rank 0 measures of the outputs of all ranks."""
+    gathered = [pair for pairs in ranks.gather(own) for pair in pairs]
+    found = dict[str, float]()
+    if gathered:
+        outputs, labels = (torch.cat(parts) for parts in zip(*gathered, strict=True))
+        found = task.metrics(outputs, labels)
+    shared: dict[str, float] = ranks.broadcast(found)
+    return shared

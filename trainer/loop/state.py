@@ -23,6 +23,8 @@ class State:
     """Its value of `evaluate.metric`."""
     first_value: float | None = None
     """That metric before the first step."""
+    since_best: int = 0
+    """Validations since the best one."""
     resumed_from: int | None = None
     """The step of the checkpoint that this process started from."""
     saved_step: int | None = None

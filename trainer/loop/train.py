@@ -4,7 +4,6 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -19,13 +18,14 @@ from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.throughput import Throughput
 from trainer.optim import schedule
+from trainer.tasks.objective import Objective
 
 
 def train(
     recipe: Recipe,
     state: State,
     engine: Engine,
-    task: Any,
+    task: Objective,
     windows: Steps,
     callbacks: Sequence[Callback],
     stop: StopRequest,
@@ -71,12 +71,12 @@ def train(
     return meter.throughput
 
 
-def _accumulate(engine: Engine, task: Any, window: Window, counts: dict[str, float]) -> torch.Tensor:
+def _accumulate(engine: Engine, task: Objective, window: Window, counts: dict[str, float]) -> torch.Tensor:
     """Adds the gradient of the step; this rank's share of its loss, still on the device.
 
     A term without any target in the whole step has the count 0 and the sum 0.
     """
-    factors = {name: weight / max(1.0, counts[name]) for name, weight in task.WEIGHTS.items()}
+    factors = {name: weight / max(1.0, counts[name]) for name, weight in task.weights.items()}
     loss = torch.zeros((), device=engine.device)
     for index, batch in enumerate(window.batches):
         terms = engine.forward_backward(batch, factors, last=index == len(window.batches) - 1)

@@ -1,14 +1,22 @@
 """From the recipe to a model on this process: pretrained weights, or new ones."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
-from trainer.data.tokenizer import new_tokens
+from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
 from trainer.model.attention import SEGMENTS, refused
@@ -18,14 +26,30 @@ from trainer.model.isolation import NO_INTERFACE
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractContextManager[None]) -> PreTrainedModel:
-    """The model in `model.dtype` with the attention that the recipe needs; `loading` is the engine's."""
+PROBLEMS = {
+    "single": "single_label_classification",
+    "multiple": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls the values of `task.problem`."""
+
+
+def load(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    loading: AbstractContextManager[None],
+    labels: Sequence[str] | None = None,
+) -> PreTrainedModel:
+    """The model in `model.dtype` with the attention that the recipe needs; `loading` is the engine's.
+
+    `labels` are the outputs of a classifier's head, which is drawn from `train.seed` where the weights have none.
+    """
     wanted, precision = recipe.model.attention, recipe.train.precision
     # None: transformers takes its sdpa, or eager where a model asks for what sdpa drops.
     attention = SEGMENTS if recipe.data.packing else None if wanted == "auto" else wanted
     # A new model is drawn whole on every rank: drawn share by share, its weights would depend on the engine.
     with loading if recipe.model.name else nullcontext():
-        model = _made(recipe, tokenizer, attention)
+        model = _made(recipe, tokenizer, attention, labels)
         new = new_tokens(recipe, tokenizer)
         own, vocabulary = len(tokenizer) - len(new), model.get_input_embeddings().num_embeddings
         if own > vocabulary:
@@ -37,12 +61,35 @@ def load(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, loading: AbstractCo
         dtype = DTYPES[recipe.model.dtype if precision == "auto" else precision]
         model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
+    if labels is not None:
+        _make_heads_find_their_token(model, tokenizer)
     return model
 
 
-def _made(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None) -> PreTrainedModel:
+def _make_heads_find_their_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A decoder's head looks at the last token that is no padding, that of an encoder-decoder at the end of text."""
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = padding_of(tokenizer)
+    if model.config.is_encoder_decoder and tokenizer("a")["input_ids"][-1] != model.config.eos_token_id:
+        message = "does not end a text with the model's end-of-text token, which its head for labels looks at"
+        raise RecipeError([Problem("model.tokenizer", f"{message}; name the tokenizer that the model came with")])
+
+
+def _made(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None, labels: Sequence[str] | None
+) -> PreTrainedModel:
+    kind, head = AutoModelForCausalLM, dict[str, Any]()
+    if labels is not None:
+        kind, names = AutoModelForSequenceClassification, [name or "LABEL_0" for name in labels]
+        head = {
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": PROBLEMS[recipe.task.problem],
+        }
+    torch.manual_seed(recipe.train.seed)
     try:
-        return _pretrained(recipe, attention) if recipe.model.name else _new(recipe, tokenizer, attention)
+        if recipe.model.name:
+            return _pretrained(recipe, kind, head, attention)
+        return _new(recipe, tokenizer, kind, head, attention)
     except KeyError as error:
         # Models that choose among attentions of their own look for the name there.
         if error.args == (SEGMENTS,):
@@ -50,30 +97,34 @@ def _made(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | N
         raise
 
 
-def _pretrained(recipe: Recipe, attention: str | None) -> PreTrainedModel:
+def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str | None) -> PreTrainedModel:
     settings = recipe.model
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = kind.from_pretrained(
             settings.name,
             revision=settings.revision,
             dtype=DTYPES[settings.dtype],
             attn_implementation=attention,
             trust_remote_code=settings.trust_remote_code,
+            **head,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError([Problem("model.name", f"{settings.name!r} does not load: {reason}")]) from error
+    return model
 
 
-def _new(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None) -> PreTrainedModel:
+def _new(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, made: Any, head: dict[str, Any], attention: str | None
+) -> PreTrainedModel:
     """Random weights by transformers' own initialisation, from `train.seed`: equal on every rank."""
     settings = dict(recipe.model.config or {})
     kind = settings.pop("model_type")
     settings.setdefault("vocab_size", len(tokenizer))
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         settings.setdefault(name, getattr(tokenizer, name))
-    config = AutoConfig.for_model(kind, **settings)
-    torch.manual_seed(recipe.train.seed)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
-    model.generation_config = GenerationConfig.from_model_config(config)
+    config = AutoConfig.for_model(kind, **settings, **head)
+    model: PreTrainedModel = made.from_config(config, attn_implementation=attention, dtype=torch.float32)
+    if not head:
+        model.generation_config = GenerationConfig.from_model_config(config)
     return model.to(DTYPES[recipe.model.dtype])

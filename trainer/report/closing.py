@@ -15,12 +15,13 @@ def closing(folder: Path) -> str:
     lines = ["", _result(folder)]
     first, best = summary["validation"]["first"], summary["best"]
     if best is not None and first is not None:
-        ratio = best["loss"] / first
-        lines.append(
-            f"Validation loss: {first:.4f} before, {best['loss']:.4f} at step {best['step']} ({ratio:.2f} of the start)"
-        )
+        [metric] = best.keys() - {"step"}
+        ratio = f" ({best[metric] / first:.2f} of the start)" if metric == "loss" else ""
+        lines.append(f"Validation {metric}: {first:.4f} before, {best[metric]:.4f} at step {best['step']}{ratio}")
     if (test := summary["test"]) is not None:
-        lines.append(f"Test loss: {test['loss']:.4f} of the final model, over {test['targets']:,} learned tokens")
+        measured = ", ".join(f"{name} {value:.4f}" for name, value in test.items() if name not in ("loss", "targets"))
+        over = measured or f"over {test['targets']:,} learned tokens"
+        lines.append(f"Test loss: {test['loss']:.4f} of the final model, {over}")
     if (rate := summary["tokens_per_second"]) is not None:
         lines.append(f"Speed: {rate:,.0f} tokens/s; {summary['steps']} steps in {summary['wall_seconds']:.0f} s")
     if (folder / "tensorboard").is_dir():

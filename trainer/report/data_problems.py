@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from trainer.config.data import Data
+from trainer.config.recipe import Recipe
 from trainer.data.encode import Encoded, Encoder
 from trainer.data.facts import Numbers
 from trainer.errors import Problem
@@ -14,9 +15,11 @@ LOOKED_AT = 1000
 """Rows whose end is looked at to tell how many end with an end of turn."""
 
 
-def problems(data: Data, train: Part, labels: Sequence[LabelFacts], ends: float | None) -> list[Problem]:
+def problems(recipe: Recipe, train: Part, labels: Sequence[LabelFacts], ends: float | None) -> list[Problem]:
     """All of them; `ends` is what `ending_share` says."""
-    found = [one_label(facts) for facts in labels] + [all_cut(data, train), no_end(data, ends)]
+    found = [one_label(facts) for facts in labels]
+    if recipe.task.kind == "causal_lm":
+        found += [all_cut(recipe.data, train), no_end(recipe.data, ends)]
     return [problem for problem in found if problem is not None]
 
 

@@ -21,6 +21,7 @@ from trainer.data.epochs import Epochs, weighted
 from trainer.data.packing import Layout
 from trainer.data.selection import LEAKS, REVIEW, label_columns
 from trainer.data.sources import name_of, test_sources, train_sources, validation_sources
+from trainer.data.targets import name_of as label_name
 from trainer.errors import Problem
 from trainer.plan.choices import choose_processes
 from trainer.report import data_facts as facts
@@ -107,9 +108,9 @@ def make(recipe: Recipe, rows: int) -> Report:
             train, reasons = stream_start(recipe, encoder, folder)
             parts = {"train": train, **parts}
             left_out.update(reasons)
-        labels = [facts.labels_by_split(column, parts) for column in label_columns(recipe.data)]
+        labels = [facts.labels_by_split(column, parts) for column in label_columns(recipe)]
         found = tuple(one for one in labels if one is not None)
-        ends = ending_share(parts["train"], encoder)
+        ends = ending_share(parts["train"], encoder) if recipe.task.kind == "causal_lm" else None
         return Report(
             max_length=recipe.data.max_length,
             too_long=recipe.data.too_long,
@@ -125,8 +126,8 @@ def make(recipe: Recipe, rows: int) -> Report:
             batches=_batches(recipe, steps.layout(recipe, tokenizer), parts["train"]),
             left_out=dict(left_out),
             notes=corpus.notes,
-            rows=_rows(parts["train"], rows, Decoder(tokenizer)),
-            problems=tuple(problems(recipe.data, parts["train"], found, ends)),
+            rows=_rows(recipe, parts["train"], rows, Decoder(tokenizer)),
+            problems=tuple(problems(recipe, parts["train"], found, ends)),
         )
 
 
@@ -178,12 +179,15 @@ def _batches(recipe: Recipe, layout: Layout, train: Part) -> BatchFacts:
     return facts.batches(train.split, Epochs(train.split.lengths, layout, seed, members), layout, devices)
 
 
-def _rows(train: Part, count: int, decoder: Decoder) -> tuple[ShownRow, ...]:
+def _rows(recipe: Recipe, train: Part, count: int, decoder: Decoder) -> tuple[ShownRow, ...]:
     """So many examples, from all over the split."""
+    column = train.facts.columns[recipe.task.label] if recipe.task.kind == "classify" else None
     chosen = np.linspace(0, len(train.split) - 1, min(count, len(train.split))).astype(np.int64)
+    rows = train.row_of[chosen].tolist()
+    labels = [None if column is None else label_name(column.values[column.codes[row]]) for row in rows]
     return tuple(
-        shown("train", train.split, number, train.facts.where(int(train.row_of[number])), decoder)
-        for number in chosen.tolist()
+        shown("train", train.split, number, train.facts.where(row), decoder, label)
+        for number, row, label in zip(chosen.tolist(), rows, labels, strict=True)
     )
 
 

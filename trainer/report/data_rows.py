@@ -35,6 +35,12 @@ class ShownRow:
     learned: int
     """Learned tokens that something predicts."""
     pieces: tuple[Piece, ...]
+    label: str | None = None
+    """The label that is learned in place of tokens."""
+
+    def lesson(self) -> str:
+        """What is learned of it."""
+        return f"{self.learned:,} learned" if self.label is None else f"label {self.label}"
 
 
 class Decoder:
@@ -66,8 +72,8 @@ class Decoder:
         return str(self._backend.decode(tokens, skip_special_tokens=False))
 
 
-def shown(name: str, split: Split, row: int, where: str, decoder: Decoder) -> ShownRow:
+def shown(name: str, split: Split, row: int, where: str, decoder: Decoder, label: str | None = None) -> ShownRow:
     """One example of the split of this name, from the arrays that training reads."""
     tokens, learned = split.tokens(row), split.learned(row)
     pieces = tuple(decoder.pieces(tokens.tolist(), learned.tolist()))
-    return ShownRow(name, where, len(tokens), int(split.targets[row]), pieces)
+    return ShownRow(name, where, len(tokens), int(split.targets[row]), pieces, label)

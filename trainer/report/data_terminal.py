@@ -37,7 +37,7 @@ def show(report: Report, console: Console) -> None:
     for doubt in report.review[:SHOWN_DOUBTS]:
         _say(console, f"  {doubt['source']}:{doubt['line']}: {doubt['why']}")
     for row in report.rows:
-        console.print(f"\n[bold]{escape(row.where)}[/]  {row.tokens:,} tokens, {row.learned:,} learned")
+        console.print(f"\n[bold]{escape(row.where)}[/]  {row.tokens:,} tokens, {escape(_safe(row.lesson()))}")
         console.print(_row(row, marked=console.color_system is None or console.no_color), soft_wrap=True)
 
 

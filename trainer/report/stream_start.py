@@ -26,7 +26,7 @@ def stream_start(recipe: Recipe, encoder: Encoder, folder: Path) -> tuple[Part, 
     sources, findings = train_sources(recipe.data), Findings(recipe.data.max_bad_rows)
     place = folder / "stream"
     place.mkdir()
-    wanted = Wanted(columns=columns(recipe.data))
+    wanted = Wanted(columns=columns(recipe))
     tokeniser = Tokeniser(recipe.data, sources, encoder, wanted)
     with Writer(place, wanted) as store:
         for number, (key, source) in enumerate(sources):

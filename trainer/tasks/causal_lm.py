@@ -3,26 +3,50 @@
 Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from trainer.config.task import Task
 from trainer.data.batches import IGNORED, Batch
+from trainer.data.targets import Labels
 from trainer.kernels import library
 from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
 from trainer.model.head import head_of
 
-WEIGHTS = {"loss": 1.0}
-"""The terms of this task's loss and their weights."""
+
+class NextToken:
+    """The objective; it has no labels."""
+
+    weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
+
+    def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """As the protocol says: the learned tokens."""
+        return counts(batches)
+
+    def module(self, model: PreTrainedModel, compute: torch.dtype | None, *, whole: bool) -> nn.Module:
+        """As the protocol says."""
+        return CausalLM(model, compute, whole=whole)
+
+    def metrics(self, outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        """None but the loss."""
+        return {}
 
 
-def counts(batches: tuple[Batch, ...]) -> dict[str, float]:
+def objective(settings: Task, labels: Labels) -> NextToken:
+    """The objective of a recipe."""
+    return NextToken()
+
+
+def counts(batches: Sequence[Batch]) -> dict[str, float]:
     """What each term of the loss is divided by, for these micro-batches: the learned tokens."""
     return {"loss": float(sum(int((batch.targets != IGNORED).sum()) for batch in batches))}
 

@@ -1,0 +1,103 @@
+from typing import Any
+
+import a_recipe
+import pytest
+
+from trainer.config.recipe import Recipe
+from trainer.config.task_rules import TASK_RULES
+from trainer.errors import RecipeError
+
+CLASSIFY: dict[str, Any] = {"kind": "classify"}
+BROKEN: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "keys_fit_the_task",
+        {"task": {"focal": 2.0}},
+        "task.focal: means nothing with task.kind: causal_lm; leave it out",
+    ),
+    (
+        "keys_fit_the_task",
+        {"task": {**CLASSIFY, "problem": "regression", "class_weights": "balanced"}},
+        "task.class_weights: means nothing with task.problem: regression; leave it out",
+    ),
+    (
+        "labels_are_two_and_more",
+        {"task": {**CLASSIFY, "labels": ["a", "a"]}},
+        "task.labels: a, a: name two labels or more, each once",
+    ),
+    (
+        "weights_are_of_labels",
+        {"task": {**CLASSIFY, "labels": ["good", "bad"], "class_weights": {"bat": 2.0}}},
+        "task.class_weights: bat is no label of task.labels; did you mean bad?",
+    ),
+    (
+        "the_metric_is_measured",
+        {"task": CLASSIFY, "evaluate": {"metric": "acuracy", "mode": "max"}},
+        "evaluate.metric: acuracy is not measured; did you mean accuracy?",
+    ),
+    ("the_metric_is_measured", {"evaluate": {"metric": "accuracy"}}, "evaluate.metric: accuracy is not measured"),
+    (
+        "the_mode_fits_the_metric",
+        {"evaluate": {"mode": "max"}},
+        "evaluate.mode: max would choose the model with the highest loss; set it to min",
+    ),
+    (
+        "the_mode_fits_the_metric",
+        {"task": CLASSIFY, "evaluate": {"metric": "accuracy"}},
+        "evaluate.mode: min would choose the model with the lowest accuracy; set it to max",
+    ),
+    (
+        "labels_are_read_from_rows",
+        {"task": CLASSIFY, "data": {"packing": True}},
+        "data.packing: task.kind: classify pads its rows; leave it out",
+    ),
+    (
+        "labels_are_read_from_rows",
+        {"task": CLASSIFY, "evaluate": {"samples": 2}},
+        "evaluate.samples: task.kind: classify writes no answers; leave it out",
+    ),
+    (
+        "formats_hold_labelled_texts",
+        {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "chat"}]}},
+        "data.train.0.format: task.kind: classify takes text and pair rows, not chat",
+    ),
+]
+TEXT: dict[str, Any] = {"train": [{"path": "a", "format": "text"}]}
+
+
+def sections_of(sections: dict[str, Any]) -> dict[str, Any]:
+    return {**sections, "data": {**TEXT, **sections.get("data", {})}}
+
+
+@pytest.mark.parametrize(("name", "sections", "message"), BROKEN, ids=str)
+def test_a_broken_rule_is_told_alone(name: str, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        a_recipe.recipe(**sections_of(sections))
+
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(message)
+    broken = Recipe.model_validate(a_recipe.content(**sections_of(sections)))
+    assert [rule.__name__ for rule in TASK_RULES if rule(broken)] == [name]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"task": {**CLASSIFY, "focal": 2.0, "class_weights": "balanced", "label_smoothing": 0.1}},
+        {"task": {**CLASSIFY, "problem": "regression"}, "evaluate": {"metric": "rmse"}},
+        {"task": {**CLASSIFY, "problem": "multiple"}, "evaluate": {"metric": "micro_f1", "mode": "max", "patience": 2}},
+        {"task": {**CLASSIFY, "labels": ["a", "b"], "class_weights": {"a": 2.0}}},
+    ],
+    ids=str,
+)
+def test_what_goes_together_is_accepted(sections: dict[str, Any]) -> None:
+    assert not a_recipe.recipe(**sections_of(sections)).data.packing
+
+
+def test_every_rule_is_broken_once() -> None:
+    assert {name for name, _, _ in BROKEN} == {rule.__name__ for rule in TASK_RULES}
+
+
+def test_rows_are_packed_where_the_task_packs() -> None:
+    assert a_recipe.recipe(data=TEXT).data.packing
+    assert a_recipe.recipe(data=TEXT, task={"kind": "causal_lm"}).data.packing
+    assert not a_recipe.recipe(data={**TEXT, "packing": False}).data.packing

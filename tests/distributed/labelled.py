@@ -1,0 +1,120 @@
+"""One optimizer step of a classifier on this rank, in every layout and engine; and its gradient by a plain loop."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from distributed import steps
+from torch.nn import functional
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
+)
+
+from trainer import ranks
+from trainer.config.optimizer import Optimizer
+from trainer.config.task import Task
+from trainer.data.batches import Layout, Windows
+from trainer.data.targets import Labels
+from trainer.tasks import classify
+
+PAD, END = 0, 1
+COUNT = 3
+"""Outputs of the head."""
+
+
+def model(family: str, outputs: int, dtype: torch.dtype = torch.float32) -> Any:
+    """A small model with a head for labels, equal wherever it is made; without dropout."""
+    sizes = {"vocab_size": steps.VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    more = {"num_attention_heads": 4, "max_position_embeddings": 64, "pad_token_id": PAD, "num_labels": outputs}
+    torch.manual_seed(7)
+    if family == "bert":
+        off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+        return BertForSequenceClassification(BertConfig(**sizes, **more, **off)).to(dtype)
+    if family == "t5":
+        shape = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0}
+        special = {"pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD}
+        config = T5Config(vocab_size=steps.VOCABULARY, num_labels=outputs, **shape, **special)
+        return T5ForSequenceClassification(config).to(dtype)
+    return LlamaForSequenceClassification(LlamaConfig(**sizes, **more, num_key_value_heads=2)).to(dtype)
+
+
+def rows_of(count: int) -> steps.Rows:
+    """Rows without padding that end with the end-of-text token, which stands nowhere else."""
+    rows = steps.random_rows(count)
+    found = []
+    for row in range(count):
+        tokens = np.maximum(rows.tokens(row), 2)
+        tokens[-1] = END
+        found.append((tokens, rows.learned(row)))
+    return steps.Rows(found)
+
+
+def labels_of(settings: Task, count: int) -> Labels:
+    """Labels that are drawn, some of them rare."""
+    generator = np.random.default_rng(5)
+    names = ("a", "b", "c")
+    if settings.problem == "single":
+        return Labels(names, {"train": generator.choice(COUNT, count, p=[0.6, 0.3, 0.1])})
+    if settings.problem == "multiple":
+        return Labels(names, {"train": (generator.random((count, COUNT)) < 0.4).astype(np.float32)})
+    return Labels(("",), {"train": generator.normal(size=count).astype(np.float32)})
+
+
+def gradient(
+    family: str, task: dict[str, Any], kind: str, zero: int, micro: int, rows: int, global_: int, step: int
+) -> dict[str, np.ndarray]:
+    """The full gradient of optimizer step `step` in steps of `global_` examples."""
+    settings = Task(kind="classify", **task)
+    labels = labels_of(settings, rows)
+    layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD)
+    windows = Windows(
+        rows_of(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None, labels=labels.targets["train"]
+    )
+    computing = steps.engine(kind, zero, micro)
+    objective = classify.objective(settings, labels)
+    module = objective.module(model(family, len(labels.names)), None, whole=computing.shards.whole)
+    computing.prepare(module, Optimizer(lr=1e-3))
+    window = windows.window(step)
+    count = ranks.all_reduce(objective.counts(window.batches))["loss"]
+    for index, batch in enumerate(window.batches):
+        computing.forward_backward(batch, {"loss": 1 / count}, index == len(window.batches) - 1)
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    gradients = {names[parameter]: steps._gradient_of(parameter, kind) for parameter in module.parameters()}
+    computing.release()
+    return gradients
+
+
+def reference(family: str, task: dict[str, Any], rows: int, first: int, count: int) -> dict[str, np.ndarray]:
+    """The same in float64: one example at a time without padding, and torch's own mean over the step's logits."""
+    settings = Task(kind="classify", **task)
+    labels = labels_of(settings, rows)
+    plain = model(family, len(labels.names), torch.float64)
+    examples = rows_of(rows)
+    chosen = range(first, first + count)
+    logits = torch.cat(
+        [plain(input_ids=torch.from_numpy(examples.tokens(row).astype(np.int64))[None]).logits for row in chosen]
+    )
+    wanted = torch.from_numpy(labels.targets["train"][first : first + count])
+    _mean_loss(settings, logits, wanted, labels).backward()
+    return {f"model.{name}": parameter.grad.numpy() for name, parameter in plain.named_parameters()}
+
+
+def _mean_loss(settings: Task, logits: torch.Tensor, wanted: torch.Tensor, labels: Labels) -> torch.Tensor:
+    if settings.problem == "regression":
+        return functional.mse_loss(logits[:, 0], wanted.double())
+    if settings.problem == "multiple":
+        return functional.binary_cross_entropy_with_logits(logits, wanted.double())
+    weights = torch.ones(COUNT, dtype=torch.float64)
+    if settings.class_weights == "balanced":
+        present = np.bincount(labels.targets["train"], minlength=COUNT)
+        weights = torch.from_numpy(present.sum() / (COUNT * present))
+    if settings.focal:
+        # Lin et al. 2017, equation 5, divided by the weights as a weighted cross-entropy is.
+        own = logits.log_softmax(1)[torch.arange(len(wanted)), wanted]
+        return (-(weights[wanted]) * (1 - own.exp()) ** settings.focal * own).sum() / weights[wanted].sum()
+    return functional.cross_entropy(logits, wanted, weights, label_smoothing=settings.label_smoothing)

@@ -1,0 +1,41 @@
+"""The gradient of a classifier's step is the same however its rows are split."""
+
+from typing import Any
+
+import pytest
+from distributed import labelled
+from distributed.pair import Pair
+from distributed.test_loss_rule import SPLITS, difference
+
+TASKS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "weighted": {"class_weights": "balanced", "label_smoothing": 0.1},
+    "focal": {"focal": 2.0, "class_weights": "balanced"},
+    "multiple": {"problem": "multiple"},
+    "regression": {"problem": "regression"},
+}
+ENGINES = [("torch", 0), ("deepspeed", 2), ("deepspeed", 3)]
+
+
+@pytest.mark.parametrize("micro", SPLITS)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", ["bert", "llama", "t5"])
+def test_one_rank_gives_the_gradient_of_the_plain_loop(family: str, task: str, micro: int) -> None:
+    ours = labelled.gradient(family, TASKS[task], "torch", 0, micro, rows=16, global_=16, step=0)
+    assert difference(ours, labelled.reference(family, TASKS[task], 16, 0, 16)) <= 1e-5
+
+
+@pytest.mark.parametrize("task", ["weighted", "multiple", "regression"])
+@pytest.mark.parametrize(("kind", "zero"), ENGINES)
+def test_two_ranks_give_the_gradient_of_the_plain_loop(pair: Pair, kind: str, zero: int, task: str) -> None:
+    results = pair.run(labelled.gradient, "bert", TASKS[task], kind, zero, 4, 16, 16, 0)
+    expected = labelled.reference("bert", TASKS[task], 16, 0, 16)
+    assert max(difference(result, expected) for result in results) <= 1e-5
+
+
+@pytest.mark.parametrize("task", ["weighted", "multiple", "regression"])
+@pytest.mark.parametrize(("kind", "zero"), ENGINES)
+def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zero: int, task: str) -> None:
+    results = pair.run(labelled.gradient, "llama", TASKS[task], kind, zero, 2, 19, 16, 1)
+    expected = labelled.reference("llama", TASKS[task], 19, 16, 3)
+    assert max(difference(result, expected) for result in results) <= 1e-5

@@ -1,0 +1,143 @@
+"""Whole runs of a classifier by the real command, and the model that another program loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from runs.command import metrics, read_json, shardtune, write_recipe
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+WORDS = {"warm": ["sun", "beach", "summer", "desert"], "cold": ["snow", "ice", "winter", "frost"]}
+ENGINES: dict[str, dict[str, Any]] = {
+    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
+    "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
+    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
+}
+
+
+def rows() -> list[dict[str, str]]:
+    return [
+        {"text": f"In place {place} there is {word} and {other}.", "label": label}
+        for label, words in WORDS.items()
+        for word in words
+        for other in words
+        for place in range(3)
+    ]
+
+
+def write(folder: Path, **sections: Any) -> Path:
+    path = folder / "labelled.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    data = {
+        "train": [{"path": str(path), "format": "text"}],
+        "validation": {"fraction": 0.2, "stratify": "label"},
+        "test": {"fraction": 0.1, "stratify": "label"},
+    }
+    batch = {"micro": 8, "global": 16}
+    evaluate = {"every": 10, "metric": "accuracy", "mode": "max"}
+    base: dict[str, Any] = {"task": {"kind": "classify"}, "data": data, "batch": batch, "evaluate": evaluate}
+    return write_recipe(folder, **{**base, "train": {"max_steps": 30}, **sections})
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    done = shardtune("train", str(write(folder, **ENGINES[request.param])))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "screen.txt").write_text(done.stdout)
+    return folder / "run"
+
+
+def test_it_learns_and_tells_how_well(finished: Path) -> None:
+    summary = read_json(finished / "summary.json")
+    assert summary["best"]["accuracy"] >= 0.9
+    assert summary["test"]["accuracy"] >= 0.9
+    assert metrics(finished, "validation")[-1]["metrics"].keys() == {"accuracy", "macro_f1", "matthews", "auroc"}
+    screen = (finished.parent / "screen.txt").read_text()
+    assert f"Validation accuracy: {summary['validation']['first']:.4f} before, " in screen
+    assert "of the final model, accuracy " in screen
+
+
+def test_another_program_measures_the_same_accuracy(finished: Path) -> None:
+    from trainer.config.load import load
+    from trainer.data import corpus, targets, tokenizer
+
+    recipe = load(finished / "recipe.yaml")
+    prepared = corpus.prepare(recipe, tokenizer.load(recipe, finished), finished)
+    labels = targets.of_corpus(recipe.task, prepared)
+    assert prepared.test is not None
+    assert labels is not None
+    model = AutoModelForSequenceClassification.from_pretrained(finished / "model").eval()
+    words = AutoTokenizer.from_pretrained(finished / "model")
+    assert model.config.id2label == {0: "cold", 1: "warm"}
+    assert model.config.problem_type == "single_label_classification"
+    right = 0
+    for row, label in enumerate(labels.targets["test"].tolist()):
+        tokens = prepared.test.tokens(row).tolist()
+        # The tokens are those of the text, as the model's own tokenizer has them.
+        assert words(words.decode(tokens))["input_ids"] == tokens
+        with torch.no_grad():
+            right += int(model(torch.tensor([tokens])).logits.argmax()) == label
+    assert right / len(prepared.test) == pytest.approx(read_json(finished / "summary.json")["test"]["accuracy"])
+
+
+def test_an_adapter_trains_the_head_and_is_loaded_with_it(tmp_path: Path) -> None:
+    base, flipped = tmp_path / "base", tmp_path / "flipped"
+    for folder in (base, flipped):
+        folder.mkdir()
+    assert shardtune("train", str(write(base, train={"max_steps": 2}))).returncode == 0
+    model = {"name": str(base / "run" / "model"), "config": None, "tokenizer": None}
+    recipe = write(flipped, model=model, adapter={"kind": "lora", "r": 4}, optimizer={"lr": 2e-2})
+    done = shardtune("train", str(recipe))
+    assert done.returncode == 0, done.stdout + done.stderr
+    adapter = AutoPeftModelForSequenceClassification.from_pretrained(flipped / "run" / "adapter", num_labels=2).eval()
+    words = AutoTokenizer.from_pretrained(flipped / "run" / "adapter")
+    with torch.no_grad():
+        said = [int(adapter(**words(row["text"], return_tensors="pt")).logits.argmax()) for row in rows()]
+    right = [number == ["cold", "warm"].index(row["label"]) for number, row in zip(said, rows(), strict=True)]
+    assert sum(right) / len(right) >= 0.9
+
+
+def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
+    found = []
+    for processes in (1, 2, 3):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        # Before the first step the same model is measured.
+        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
+        done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_run_without_patience_ends_early_and_keeps_its_best(tmp_path: Path) -> None:
+    recipe = write(tmp_path, evaluate={"every": 1, "metric": "loss", "patience": 2}, optimizer={"lr": 0.5})
+    done = shardtune("train", str(recipe))
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = read_json(tmp_path / "run" / "summary.json")
+    losses = [event["loss"] for event in metrics(tmp_path / "run", "validation")]
+    assert summary["status"] == "completed"
+    assert summary["steps"] < 30
+    assert summary["steps"] == summary["best"]["step"] + 2
+    assert summary["best"]["loss"] == min(losses)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "Neither."}, "label is missing, which task.label names; the row has text"),
+        ({"text": "Neither.", "label": None}, "label is null, which task.label names"),
+        ({"text": "Neither.", "label": ["warm"]}, "label is a list; set task.problem: multiple"),
+    ],
+)
+def test_a_row_without_its_label_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    recipe = write(tmp_path, data={"train": [{"path": str(tmp_path / "labelled.jsonl"), "format": "text"}]})
+    with (tmp_path / "labelled.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    done = shardtune("train", str(recipe))
+    assert done.returncode == 3
+    assert f"labelled.jsonl:{len(rows()) + 1}: {message}" in done.stderr

@@ -1,0 +1,147 @@
+"""The label of a text: one of several, any of several, or a number.
+
+The head, and where it looks, are those of transformers' `AutoModelForSequenceClassification`: the first token of an
+encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from trainer.config.task import Task
+from trainer.data.batches import IGNORED, Batch
+from trainer.data.targets import Labels
+from trainer.errors import Problem, RecipeError, did_you_mean
+from trainer.kernels import library
+from trainer.model.attention import own_attention
+from trainer.tasks import label_metrics
+from trainer.tasks.causal_lm import takes_types
+
+
+class OfLabels:
+    """The objective."""
+
+    weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
+
+    def __init__(self, settings: Task, labels: Labels) -> None:
+        """RecipeError where `task.class_weights` names no label of the rows."""
+        self.settings = settings
+        self.class_weights = _class_weights(settings, labels)
+
+    def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """As the protocol says: examples, each by its label's weight; of several labels all outputs count alike."""
+        labels = [batch.labels[_there(batch.labels)] for batch in batches if batch.labels is not None]
+        if self.class_weights is not None:
+            return {"loss": float(sum(self.class_weights[some].sum() for some in labels))}
+        return {"loss": float(sum(some.numel() for some in labels))}
+
+    def module(self, model: PreTrainedModel, compute: torch.dtype | None, *, whole: bool) -> nn.Module:
+        """As the protocol says."""
+        return Classifier(model, self.settings, self.class_weights, compute)
+
+    def metrics(self, outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        """As the protocol says."""
+        return label_metrics.measure(self.settings.problem, outputs.numpy(), labels.numpy())
+
+
+def objective(settings: Task, labels: Labels) -> OfLabels:
+    """The objective of a recipe."""
+    return OfLabels(settings, labels)
+
+
+def _class_weights(settings: Task, labels: Labels) -> torch.Tensor | None:
+    """What an example counts by its label, float32 [L]."""
+    if settings.class_weights == "none":
+        return None
+    assert labels.names is not None, "the rows have labels"
+    if settings.class_weights == "balanced":
+        counts = np.bincount(labels.targets["train"], minlength=len(labels.names))
+        return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+    for name in settings.class_weights:
+        if name not in labels.names:
+            message = f"{name} is no label of the training rows{did_you_mean(name, labels.names)}"
+            raise RecipeError([Problem("task.class_weights", message)])
+    return torch.tensor([settings.class_weights.get(name, 1.0) for name in labels.names])
+
+
+def _there(labels: torch.Tensor) -> torch.Tensor:
+    """Which examples are real [B]: that of a spare batch is not."""
+    if labels.dtype == torch.int64:
+        return labels != IGNORED
+    return ~labels.reshape(len(labels), -1).isnan().any(dim=1)
+
+
+class Classifier(nn.Module):
+    """A model of transformers with a head for labels, and its loss."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: Task,
+        class_weights: torch.Tensor | None = None,
+        compute: torch.dtype | None = None,
+    ) -> None:
+        """`compute`: the type of products where weights have another; `class_weights` [L]."""
+        super().__init__()
+        self.class_weights: torch.Tensor | None
+        self.model, self.settings, self.compute = model, settings, compute
+        self.takes_types = takes_types(model)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The summed loss, a float32 scalar; in evaluation mode the logits of the real examples [B, L] too."""
+        assert batch.labels is not None, "the rows have labels"
+        with self._precision(batch.input_ids.device):
+            logits = self.logits(batch).float()
+        there = _there(batch.labels)
+        logits, labels = logits[there], batch.labels[there]
+        terms = {"loss": self._loss(logits, labels)}
+        return terms if self.training else {**terms, "outputs": logits, "labels": labels}
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """The outputs of the model's own head [B, L]."""
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self.takes_types and batch.token_type_ids is not None:
+            inputs["token_type_ids"] = batch.token_type_ids
+        logits: torch.Tensor = self.model(**inputs).logits
+        return logits
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Summed over the examples [B, L]; the sum over none is 0, and still has a gradient."""
+        settings = self.settings
+        if settings.problem == "regression":
+            return functional.mse_loss(logits[:, 0], labels, reduction="sum")
+        if settings.problem == "multiple":
+            return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        smoothing = settings.label_smoothing
+        if settings.focal == 0.0:
+            return functional.cross_entropy(
+                logits, labels, self.class_weights, reduction="sum", label_smoothing=smoothing
+            )
+        each = functional.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
+        sure = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        return ((1 - sure) ** settings.focal * each).sum()
+
+    @torch.no_grad()
+    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
+        """The largest relative difference of the logits to those without our kernels, and what is allowed."""
+        training = self.training
+        self.eval()
+        with self._precision(batch.input_ids.device):
+            ours = self.logits(batch).float()
+            with own_attention(self.model), library.turned_off():
+                theirs = self.logits(batch).float()
+        self.train(training)
+        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
+        gap = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)
+        return (float(gap), 0.0), 0.05 if reduced else 1e-4
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)

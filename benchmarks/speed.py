@@ -68,7 +68,6 @@ def measure(model: str, rows: Path, overrides: dict[str, Any]) -> dict[str, Any]
     from trainer.config.recipe import Recipe
     from trainer.data import corpus, steps
     from trainer.data import tokenizer as tokenizers
-    from trainer.data.targets import NONE
     from trainer.engine import build as engines
     from trainer.engine import module as modules
     from trainer.model.load import load
@@ -92,7 +91,7 @@ def measure(model: str, rows: Path, overrides: dict[str, Any]) -> dict[str, Any]
     engine = engines.build(recipe, plan, torch.device("cpu"), None)
     body = METHODS[recipe.adapter.kind](load(recipe, tokenizer, engine.loading()), recipe, range(0)).model
     strategies.freeze(body, recipe.strategy.kind)
-    task, losses, rates = TASKS[recipe.task.kind](recipe.task, NONE), [], []
+    task, losses, rates = TASKS[recipe.task.kind](recipe, tokenizer, prepared), [], []
     modules.build(recipe, plan, task, body, engine, lambda text: print(text, file=sys.stderr))
     for window in work:
         began = time.process_time()

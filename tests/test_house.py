@@ -19,7 +19,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import Strategy
-from trainer.config.task import Task
+from trainer.config.task import BY_KIND
 from trainer.optim.optimizers import OPTIMIZERS
 from trainer.optim.schedule import SHAPES
 from trainer.strategy.strategies import STRATEGIES
@@ -91,17 +91,15 @@ def _files(folder: str, *others: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("section", "table", "files"),
+    ("kinds", "table", "files"),
     [
-        (Task, TASKS, _files("tasks", "kinds", "objective", "label_metrics")),
-        (Adapter, METHODS, _files("adapter", "methods", "adapted", "lora_product")),
-        (Strategy, STRATEGIES, _files("strategy", "strategies")),
+        (set(BY_KIND), TASKS, _files("tasks", "kinds", "objective", "label_metrics")),
+        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "lora_product")),
+        (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),
     ],
 )
-def test_a_kind_is_a_file_and_a_line_of_the_table(
-    section: type[Section], table: dict[str, object], files: set[str]
-) -> None:
-    assert _kinds(section) == set(table)
+def test_a_kind_is_a_file_and_a_line_of_the_table(kinds: set[str], table: dict[str, object], files: set[str]) -> None:
+    assert kinds == set(table)
     assert files == set(table)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from trainer import ranks
 from trainer.checkpoint.listing import steps_of
 from trainer.config.agreement import differences
-from trainer.config.data_rules import a_language_model_learns_text
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.config.rules import RULES
+from trainer.config.task_rules import formats_fit_the_task
 from trainer.errors import Problem, RecipeError
 from trainer.launch import lock
 from trainer.plan import adapter_parameters, deepspeed_json, machine, parameters
@@ -23,11 +23,17 @@ from trainer.plan.plan import Plan
 def read(path: Path, overrides: Sequence[str], *, to_train: bool = True) -> Recipe:
     """The recipe of a file; RecipeError holds all that is wrong with it, its model folder and its DeepSpeed JSON.
 
-    Unless it is read `to_train`, rows may be of a format that is only shown.
+    Unless it is read `to_train`, the rows of a language model may be of a format that is only shown.
     """
-    rules = RULES if to_train else tuple(rule for rule in RULES if rule is not a_language_model_learns_text)
+    rules = RULES
+    if not to_train:
+        rules = (*(rule for rule in RULES if rule is not formats_fit_the_task), _formats_can_be_shown)
     checks = (deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model), adapter_parameters.problems)
     return load(path, overrides, checks=checks, rules=rules)
+
+
+def _formats_can_be_shown(recipe: Recipe) -> Problem | None:
+    return None if recipe.task.learns_tokens else formats_fit_the_task(recipe)
 
 
 def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:

@@ -31,7 +31,7 @@ from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.data import corpus as corpora
-from trainer.data import steps, targets
+from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
 from trainer.data.ahead import Rows
 from trainer.data.batches import Windows
@@ -77,19 +77,19 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
     for line in (*corpus.notes, *damaged):
         say(line)
     saved = checkpoints.read_state(newest) if newest else {}
-    labels = targets.of_corpus(recipe.task, corpus)
-    with closing(steps.training(recipe, tokenizer, corpus.train, folder, saved.get("position"), labels)) as windows:
+    task = TASKS[recipe.task.kind](recipe, tokenizer, corpus)
+    position, collate = saved.get("position"), task.collate("train")
+    with closing(steps.training(recipe, tokenizer, corpus.train, folder, position, collate)) as windows:
         manifest = replace(corpus.manifest, epoch_steps=windows.steps_of_run(recipe.train))
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
 
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
-        body = load_model(recipe, tokenizer, engine.loading(), labels.names)
+        body = load_model(recipe, tokenizer, engine.loading(), task.labels)
         adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
         model = adapted.model
         strategies.freeze(model, recipe.strategy.kind)
-        task = TASKS[recipe.task.kind](recipe.task, labels)
         resting = ranks.resident_memory()
         module = modules.build(recipe, plan, task, model, engine, say)
         state = _state(plan, newest, engine, say)
@@ -100,7 +100,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         if state.resumed_from is None:
             _sample(folder, "before", sampler)
         summary = Summary(folder, began, device, recipe.evaluate.metric)
-        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), labels)
+        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), task.collate)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:

@@ -158,13 +158,6 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "data.clean.min_characters: 9 is more than data.clean.max_characters: 8",
         ),
     ],
-    "a_language_model_learns_text": [
-        (
-            {"data": {"train": [{"path": "a.jsonl", "format": "text"}, {"path": "b.jsonl", "format": format}]}},
-            f"data.train.1.format: {format} rows cannot be trained on with task.kind: causal_lm; take them out",
-        )
-        for format in ("words", "image_text")
-    ],
     "test_names_a_source": [({"data": {"test": []}}, "data.test: is an empty list; name a source, or write null")],
     "only_text_is_split": [
         (

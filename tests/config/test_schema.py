@@ -32,7 +32,8 @@ CONTRACT = {
 
 
 def _section(name: str) -> dict[str, Any]:
-    reference = SCHEMA["properties"][name]["$ref"]
+    section = SCHEMA["properties"][name]
+    reference = section["$ref"] if "$ref" in section else section["discriminator"]["mapping"]["causal_lm"]
     return dict(SCHEMA["$defs"][reference.removeprefix("#/$defs/")])
 
 

@@ -10,12 +10,7 @@ from trainer.errors import RecipeError
 CLASSIFY: dict[str, Any] = {"kind": "classify"}
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     (
-        "keys_fit_the_task",
-        {"task": {"focal": 2.0}},
-        "task.focal: means nothing with task.kind: causal_lm; leave it out",
-    ),
-    (
-        "keys_fit_the_task",
+        "keys_fit_the_problem",
         {"task": {**CLASSIFY, "problem": "regression", "class_weights": "balanced"}},
         "task.class_weights: means nothing with task.problem: regression; leave it out",
     ),
@@ -46,19 +41,27 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "evaluate.mode: min would choose the model with the lowest accuracy; set it to max",
     ),
     (
-        "labels_are_read_from_rows",
+        "the_task_does_it",
         {"task": CLASSIFY, "data": {"packing": True}},
         "data.packing: task.kind: classify pads its rows; leave it out",
     ),
     (
-        "labels_are_read_from_rows",
+        "the_task_does_it",
         {"task": CLASSIFY, "evaluate": {"samples": 2}},
         "evaluate.samples: task.kind: classify writes no answers; leave it out",
     ),
     (
-        "formats_hold_labelled_texts",
+        "formats_fit_the_task",
         {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "chat"}]}},
-        "data.train.0.format: task.kind: classify takes text and pair rows, not chat",
+        "data.train.0.format: task.kind: classify learns nothing from chat rows; it takes text, pair",
+    ),
+    *(
+        (
+            "formats_fit_the_task",
+            {"data": {"train": [{"path": "a", "format": "text"}, {"path": "b", "format": format}]}},
+            f"data.train.1.format: task.kind: causal_lm learns nothing from {format} rows; it takes completion, ",
+        )
+        for format in ("words", "image_text")
     ),
 ]
 TEXT: dict[str, Any] = {"train": [{"path": "a", "format": "text"}]}
@@ -91,6 +94,24 @@ def test_a_broken_rule_is_told_alone(name: str, sections: dict[str, Any], messag
 )
 def test_what_goes_together_is_accepted(sections: dict[str, Any]) -> None:
     assert not a_recipe.recipe(**sections_of(sections)).data.packing
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"focal": 2.0}, "task.focal: means nothing with task.kind: causal_lm; leave it out"),
+        ({**CLASSIFY, "focl": 2.0}, "task.focl: no such key; did you mean task.focal?"),
+        ({"kind": "clasify"}, "task.kind: 'clasify' is not one of causal_lm, "),
+        ({**CLASSIFY, "problem": "odd"}, "task.problem: 'odd' is not one of single, multiple, regression"),
+        ({**CLASSIFY, "class_weights": 3}, "task.class_weights: 3 does not fit; it takes none, balanced or a mapping"),
+    ],
+    ids=str,
+)
+def test_a_key_is_that_of_its_kind(task: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        a_recipe.recipe(data=TEXT, task=task)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(message)
 
 
 def test_every_rule_is_broken_once() -> None:

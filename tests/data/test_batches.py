@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainer.config.train import Train
 from trainer.data.batches import IGNORED, Ahead, Batch, Window, Windows, batch_of, targets_of
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.split import Split
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from trainer.config.data import Data
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.fit import fit
 from trainer.data.row import BadRow, LeftOut

@@ -16,7 +16,8 @@ from trainer.data import corpus, images, steps, templates, tokenizer
 from trainer.data.chunk import Wanted
 from trainer.data.clean import Cleaner
 from trainer.data.duplicates import signature
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.images import MARK, load
 from trainer.data.leakage import prompt_digest

@@ -16,7 +16,8 @@ from trainer.config.load import dump
 from trainer.config.recipe import Recipe
 from trainer.data import pseudo_label
 from trainer.data import tokenizer as tokenizers
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.formats import examples
 from trainer.data.pseudo_label import Labelled

@@ -153,7 +153,7 @@ def test_the_texts_of_a_pair_are_told_apart(tmp_path: Path) -> None:
     pairs = [{"text_a": f"a{n}", "text_b": f"b{n}", "label": "yes"} for n in range(3)]
     train = prepare(tmp_path, pairs, format="pair").train
     assert train is not None
-    types = train.types(0)
+    types = train.example(0).types
     assert types is not None and len(types) == train.lengths[0]
     single = prepare(tmp_path, rows.completions(3)).train
-    assert single is not None and single.types(0) is None
+    assert single is not None and single.example(0).types is None

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from trainer.config.recipe import Recipe
 from trainer.data import tokenizer as tokenizers
 from trainer.data.batches import Batch, Streamed
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.stream import Position, Stream
 from trainer.errors import DataError

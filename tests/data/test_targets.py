@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.config.task import Task
+from trainer.config.task import Classify
 from trainer.data.facts import Column, Facts
 from trainer.data.targets import label_names, targets, wrong_label
 from trainer.errors import DataError
@@ -29,11 +29,11 @@ def facts(values: list[Any]) -> Facts:
     )
 
 
-def task(**settings: Any) -> Task:
-    return Task(kind="classify", **settings)
+def task(**settings: Any) -> Classify:
+    return Classify(kind="classify", **settings)
 
 
-def made(settings: Task, values: list[Any]) -> tuple[tuple[str, ...], list[Any]]:
+def made(settings: Classify, values: list[Any]) -> tuple[tuple[str, ...], list[Any]]:
     names = label_names(settings, column(values))
     return names, targets(settings, names, facts(values)).tolist()
 
@@ -76,7 +76,7 @@ def test_numbers_are_taken_as_they_are_also_from_csv() -> None:
         (task(problem="regression"), {"label": [1]}, "label is [1], which is no number, as task.problem:"),
     ],
 )
-def test_what_is_wrong_with_a_label_is_told(settings: Task, row: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_with_a_label_is_told(settings: Classify, row: dict[str, Any], message: str) -> None:
     said = wrong_label(settings, row)
     assert said is not None
     assert said.startswith(message)

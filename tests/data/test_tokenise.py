@@ -27,7 +27,7 @@ from trainer.data.store import Store
 from trainer.data.tokenise import Tokeniser, tokenise
 from trainer.errors import RunError
 
-EVERYTHING = Wanted(types=True, columns=("prompt", "none"), signatures=True, texts=True)
+EVERYTHING = Wanted(of_tokens=("types",), columns=("prompt", "none"), signatures=True, texts=True)
 
 
 @pytest.fixture(scope="module")

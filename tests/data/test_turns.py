@@ -12,7 +12,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from trainer.config.recipe import Recipe
 from trainer.data.conversations import Learn, Writer, Written
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 
 NAMES = sorted(FORMATS)

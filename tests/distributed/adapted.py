@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def rows(new: range) -> steps.Rows:
         tokens = made.tokens(row).copy()
         places = draw.random(len(tokens)) < 0.1
         tokens[places] = draw.integers(new.start, new.stop, int(places.sum()))
-        held.append((tokens, made.learned(row)))
+        held.append(replace(made.example(row), tokens=tokens))
     return steps.Rows(held)
 
 

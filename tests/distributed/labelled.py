@@ -1,5 +1,6 @@
 """One optimizer step of a classifier on this rank, in every layout and engine; and its gradient by a plain loop."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,8 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from trainer import ranks
-from trainer.config.optimizer import Optimizer
-from trainer.config.task import Task
-from trainer.data.batches import Layout, Windows
+from trainer.config.task import Classify
+from trainer.data.batches import Layout
 from trainer.data.targets import Labels
 from trainer.tasks import classify
 
@@ -50,11 +49,11 @@ def rows_of(count: int) -> steps.Rows:
     for row in range(count):
         tokens = np.maximum(rows.tokens(row), 2)
         tokens[-1] = END
-        found.append((tokens, rows.learned(row)))
+        found.append(replace(rows.example(row), tokens=tokens))
     return steps.Rows(found)
 
 
-def labels_of(settings: Task, count: int) -> Labels:
+def labels_of(settings: Classify, count: int) -> Labels:
     """Labels that are drawn, some of them rare."""
     generator = np.random.default_rng(5)
     names = ("a", "b", "c")
@@ -69,29 +68,17 @@ def gradient(
     family: str, task: dict[str, Any], kind: str, zero: int, micro: int, rows: int, global_: int, step: int
 ) -> dict[str, np.ndarray]:
     """The full gradient of optimizer step `step` in steps of `global_` examples."""
-    settings = Task(kind="classify", **task)
+    settings = Classify(kind="classify", **task)
     labels = labels_of(settings, rows)
     layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD)
-    windows = Windows(
-        rows_of(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None, labels=labels.targets["train"]
-    )
-    computing = steps.engine(kind, zero, micro)
-    objective = classify.objective(settings, labels)
-    module = objective.module(model(family, len(labels.names)), None, whole=computing.shards.whole)
-    computing.prepare(module, Optimizer(lr=1e-3))
-    window = windows.window(step)
-    count = ranks.all_reduce(objective.counts(window.batches))["loss"]
-    for index, batch in enumerate(window.batches):
-        computing.forward_backward(batch, {"loss": 1 / count}, index == len(window.batches) - 1)
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    gradients = {names[parameter]: steps._gradient_of(parameter, kind) for parameter in module.parameters()}
-    computing.release()
-    return gradients
+    objective, body = classify.OfLabels(settings, labels), model(family, len(labels.names))
+    found: dict[str, np.ndarray] = steps.step_of(objective, body, rows_of(rows), layout, kind, zero, step)["gradients"]
+    return found
 
 
 def reference(family: str, task: dict[str, Any], rows: int, first: int, count: int) -> dict[str, np.ndarray]:
     """The same in float64: one example at a time without padding, and torch's own mean over the step's logits."""
-    settings = Task(kind="classify", **task)
+    settings = Classify(kind="classify", **task)
     labels = labels_of(settings, rows)
     plain = model(family, len(labels.names), torch.float64)
     examples = rows_of(rows)
@@ -104,7 +91,7 @@ def reference(family: str, task: dict[str, Any], rows: int, first: int, count: i
     return {f"model.{name}": parameter.grad.numpy() for name, parameter in plain.named_parameters()}
 
 
-def _mean_loss(settings: Task, logits: torch.Tensor, wanted: torch.Tensor, labels: Labels) -> torch.Tensor:
+def _mean_loss(settings: Classify, logits: torch.Tensor, wanted: torch.Tensor, labels: Labels) -> torch.Tensor:
     if settings.problem == "regression":
         return functional.mse_loss(logits[:, 0], wanted.double())
     if settings.problem == "multiple":

@@ -9,11 +9,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Layout, Windows
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.engine.engine import Engine
 from trainer.model import checkpointing
 from trainer.model.attention import SEGMENTS
 from trainer.tasks import causal_lm
+from trainer.tasks.objective import Objective
 
 VOCABULARY = 97
 
@@ -21,22 +22,22 @@ VOCABULARY = 97
 class Rows:
     """Tokenised rows in memory, with the interface of a split."""
 
-    def __init__(self, rows: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, rows: list[Encoded]) -> None:
         self._rows = rows
-        self.lengths = np.array([len(tokens) for tokens, _ in rows])
-        self.targets = np.array([int(learned[1:].sum()) for _, learned in rows])
+        self.lengths = np.array([len(row.tokens) for row in rows])
+        self.targets = np.array([int(row.learned[1:].sum()) for row in rows])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def tokens(self, row: int) -> np.ndarray:
-        return self._rows[row][0]
+        return self._rows[row].tokens
 
     def learned(self, row: int) -> np.ndarray:
-        return self._rows[row][1]
+        return self._rows[row].learned
 
     def example(self, row: int) -> Encoded:
-        return Encoded(*self._rows[row])
+        return self._rows[row]
 
 
 def random_rows(count: int, seed: int = 0) -> Rows:
@@ -46,7 +47,7 @@ def random_rows(count: int, seed: int = 0) -> Rows:
     for _ in range(count):
         length = int(generator.integers(3, 25))
         learned = np.arange(length) >= generator.integers(1, length)
-        rows.append((generator.integers(0, VOCABULARY, length).astype(np.int32), learned))
+        rows.append(Encoded(generator.integers(0, VOCABULARY, length).astype(np.int32), learned))
     return Rows(rows)
 
 
@@ -95,17 +96,27 @@ def gradient(
 ) -> dict[str, Any]:
     """The full gradient of optimizer step `step` in steps of `global_` examples, and its loss over all ranks."""
     layout = Layout(global_=global_, micro=micro, packing=packing, micro_tokens=micro * 25, pad=0)
-    windows = Windows(random_rows(rows), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None)
-    computing = engine(kind, zero, micro)
-    module = causal_lm.CausalLM(model(packing), whole=computing.shards.whole)
-    checkpointing.set_up(module.model, recomputed)
+    body = model(packing)
+    checkpointing.set_up(body, recomputed)
+    return step_of(causal_lm.NextToken(), body, random_rows(rows), layout, kind, zero, step)
+
+
+def step_of(
+    objective: Objective, body: Any, rows: Rows, layout: Layout, kind: str, zero: int, step: int
+) -> dict[str, Any]:
+    """The full gradient of a task's optimizer step, and its loss over all ranks; the model in float32."""
+    collate = objective.collate("train")
+    windows = Windows(rows, layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None, collate=collate)
+    computing = engine(kind, zero, layout.micro)
+    module = objective.module(body, None, whole=computing.shards.whole)
     computing.prepare(module, Optimizer(lr=1e-3))
     window = windows.window(step)
-    counts = ranks.all_reduce(causal_lm.counts(window.batches))
+    counts = ranks.all_reduce(objective.counts(window.batches))
+    factors = {name: weight / max(1.0, counts[name]) for name, weight in objective.weights.items()}
     loss = 0.0
     for index, batch in enumerate(window.batches):
-        terms = computing.forward_backward(batch, {"loss": 1 / counts["loss"]}, index == len(window.batches) - 1)
-        loss += float(terms["loss"]) / counts["loss"]
+        terms = computing.forward_backward(batch, factors, index == len(window.batches) - 1)
+        loss += sum(factors[name] * float(terms[name]) for name in factors)
     names = {parameter: name for name, parameter in module.named_parameters()}
     gradients = {names[parameter]: _gradient_of(parameter, kind) for parameter in module.parameters()}
     computing.release()

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from trainer.adapter import lora_product
 from trainer.data.batches import IGNORED, Batch, Layout, batch_of
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.kernels import library
 from trainer.model import cross_entropy, products
 from trainer.model.attention import SEGMENTS, own_attention

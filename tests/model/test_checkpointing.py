@@ -15,7 +15,7 @@ from transformers import (
 
 from trainer.config.train import Every
 from trainer.data.batches import batch_of
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.errors import RecipeError
 from trainer.model import checkpointing

@@ -6,7 +6,7 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel
 
 from trainer.data.batches import batch_of
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.model.attention import SEGMENTS
 from trainer.tasks.causal_lm import CausalLM

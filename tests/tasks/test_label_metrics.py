@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer.config.task import METRICS
+from trainer.config.task import Classify
 from trainer.tasks.label_metrics import measure
 
 GENERATOR = np.random.default_rng(3)
@@ -48,10 +48,10 @@ def test_numbers_by_their_formulas() -> None:
 def test_what_the_rows_do_not_define_is_left_out(
     problem: str, logits: np.ndarray, labels: np.ndarray, left_out: set[str]
 ) -> None:
-    assert set(measure(problem, logits, labels)) == set(METRICS[problem]) - left_out
+    assert set(measure(problem, logits, labels)) == set(Classify.measured[problem]) - left_out
 
 
-@pytest.mark.parametrize("problem", METRICS)
+@pytest.mark.parametrize("problem", Classify.measured)
 def test_the_order_of_the_rows_does_not_matter(problem: str) -> None:
     logits = GENERATOR.normal(size=(40, 1 if problem == "regression" else 3))
     labels = {
@@ -62,4 +62,4 @@ def test_the_order_of_the_rows_does_not_matter(problem: str) -> None:
     order = GENERATOR.permutation(40)
     one, other = measure(problem, logits, labels), measure(problem, logits[order], labels[order])
     assert one == pytest.approx(other, rel=1e-12)
-    assert set(one) == set(METRICS[problem])
+    assert set(one) == set(Classify.measured[problem])

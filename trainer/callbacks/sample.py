@@ -10,7 +10,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.evaluate import Evaluate as Settings
 from trainer.data.corpus import Split
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.tokenizer import padding_of
 from trainer.engine.engine import Engine
 from trainer.model.attention import own_attention

@@ -15,8 +15,6 @@ LEARNED = {
     "completion": ("completion", "pair", "table", "triples"),
 }
 """The formats that each value of `data.learn` fits; it leaves those of others as they are."""
-SHOWN_ONLY = ("words", "image_text")
-"""Formats whose rows no task trains on."""
 
 
 def some_rows_are_left_to_train(recipe: Recipe) -> Problem | None:
@@ -56,15 +54,6 @@ def pseudo_labels_are_answers(recipe: Recipe) -> Problem | None:
         if source.format not in ANSWERED:
             message = f"{source.format} has no answer that a run could give; it takes {', '.join(ANSWERED)}"
             return Problem(f"data.pseudo_label.rows.{index}.format", message)
-    return None
-
-
-def a_language_model_learns_text(recipe: Recipe) -> Problem | None:
-    """Words and images are read, checked and shown; causal_lm has nothing to learn from them."""
-    for key, source in _sources(recipe):
-        if source.format in SHOWN_ONLY and not key.startswith("data.clean.benchmarks"):
-            message = f"{source.format} rows cannot be trained on with task.kind: {recipe.task.kind}"
-            return Problem(f"{key}.format", f"{message}; take them out, or look at them with `shardtune data` alone")
     return None
 
 
@@ -148,7 +137,6 @@ DATA_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     time_decides_alone,
     some_lengths_are_kept,
     pseudo_labels_are_answers,
-    a_language_model_learns_text,
     what_is_learned_fits_a_format,
     sources_name_something,
     encodings_are_known,

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from trainer.config.recipe import Recipe
+from trainer.config.task import BY_KIND, DEFAULT
 from trainer.config.yaml_file import Path_
 from trainer.errors import did_you_mean
 
@@ -29,7 +30,12 @@ def explain(content: dict[str, Any], detail: Any) -> tuple[Path_, str]:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("extra_forbidden", "invalid_key"):
         path = (*path[:-1], str(path[-1]))
-        return path, "no such key" + _suggested(path)
+        return path, _of_another_task(content, path) or "no such key" + _suggested(path)
+    if kind == "union_tag_invalid":
+        kinds = list(BY_KIND)
+        return (*path, "kind"), f"{_shown(value['kind'])} is not one of {', '.join(kinds)}" + _near(
+            str(value["kind"]), kinds
+        )
     if kind == "missing" and not isinstance(detail["loc"][-1], int):
         return path, "is needed and not there"
     if kind in ("missing", "too_short", "too_long"):
@@ -54,6 +60,13 @@ def explain(content: dict[str, Any], detail: Any) -> tuple[Path_, str]:
         return path, f"{shown} is not a mapping of keys" + (f"; known: {known}" if known else "")
     message = _MESSAGES.get(kind) or f": {detail['msg'][0].lower()}{detail['msg'][1:]}"
     return path, shown + message.format(**context)
+
+
+def _of_another_task(content: dict[str, Any], path: Path_) -> str | None:
+    """What to say of a key that another `task.kind` has."""
+    if path[:-1] != ("task",) or path[-1] not in _keys_at(("task",)):
+        return None
+    return f"means nothing with task.kind: {content['task'].get('kind', DEFAULT)}; leave it out"
 
 
 def _shown(value: Any) -> str:

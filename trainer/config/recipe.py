@@ -17,7 +17,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import Strategy
-from trainer.config.task import PACKED, Task
+from trainer.config.task import BY_KIND, DEFAULT, CausalLM, Task
 from trainer.config.train import Train
 
 
@@ -26,7 +26,7 @@ class Recipe(Section):
 
     model: Model
     """Which model is trained, and how its weights are stored."""
-    task: Task = Field(default_factory=Task)
+    task: Task = Field(default_factory=CausalLM)
     """What is learned."""
     data: Data
     """The rows, and what the model sees of them."""
@@ -57,11 +57,13 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _layout(cls, content: Any) -> Any:
-        """Rows of a task that does not pack are padded where the user says nothing of it."""
+    def _of_the_task(cls, content: Any) -> Any:
+        """The kind of a task that names none; padded rows for one that does not pack, where the user says nothing."""
         task, data = (content.get(name) if isinstance(content, dict) else None for name in ("task", "data"))
-        if not isinstance(task, dict) or not isinstance(data, dict) or "packing" in data:
+        if not isinstance(task, dict):
             return content
-        if task.get("kind", PACKED[0]) in PACKED:
-            return content
-        return {**content, "data": {**data, "packing": False}}
+        task = {"kind": DEFAULT, **task}
+        settings = BY_KIND.get(task["kind"]) if isinstance(task["kind"], str) else None
+        if settings is None or settings.packs or not isinstance(data, dict) or "packing" in data:
+            return {**content, "task": task}
+        return {**content, "task": task, "data": {**data, "packing": False}}

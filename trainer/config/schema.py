@@ -28,4 +28,4 @@ def descriptions(section: type[Section]) -> dict[str, str]:
     for field, text in pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
+    return {name: text for name, text in found.items() if name in section.model_fields}

@@ -1,42 +1,93 @@
-"""`task:` what is learned."""
+"""`task:` what is learned; one class a `kind`."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.config.data import Format
 from trainer.config.section import Section
 
-PACKED = ("causal_lm",)
-"""The tasks whose rows are packed unless `data.packing` says otherwise; the others pad."""
-METRICS = {
-    "single": ("accuracy", "macro_f1", "matthews", "auroc"),
-    "multiple": ("micro_f1", "macro_f1", "exact_match", "auroc"),
-    "regression": ("pearson", "spearman", "rmse"),
-}
-"""What `classify` measures besides the loss, by `task.problem`."""
 FALLING = ("loss", "rmse")
 """The metrics of which less is better."""
 
 
-class Task(Section):
-    """The objective, its head and its loss."""
+class CausalLM(Section):
+    """The next token, at the positions that the format marks as learned."""
 
-    kind: Literal["causal_lm", "classify"] = "causal_lm"
-    """causal_lm: the next token, at the positions that the format marks as learned; classify: the label of a text or of
-    several texts, by a head on the first token of an encoder or the last one of a decoder."""
-    label: str = "label"
-    """classify: the column of the files that holds the label."""
-    problem: Literal["single", "multiple", "regression"] = "single"
-    """classify: one label a row, a list of them, or a number."""
-    labels: tuple[str, ...] | None = None
-    """classify: the labels in the order of the outputs; null: those of the training rows, sorted."""
-    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
-    """classify: what an example counts by its label; balanced: as if all labels were equally frequent."""
-    focal: float = Field(0.0, ge=0.0)
-    """classify: the exponent of the focal loss (Lin et al. 2017), which counts sure examples less; 0: cross-entropy."""
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    """classify: the share of a target that is spread over all labels."""
+    packs: ClassVar[bool] = True
+    """Whether its rows can stand end to end; they do unless `data.packing` says otherwise. The others are padded."""
+    learns_tokens: ClassVar[bool] = True
+    """Whether a row without a learned token is of no use; else rows end as the tokenizer ends a text."""
+    formats: ClassVar[tuple[Format, ...]] = ("completion", "instruction", "chat", "text", "pair", "table", "triples")
+    """The formats of its rows."""
+    arrays: ClassVar[tuple[str, ...]] = ()
+    """What is kept of each token besides what always is, as `data/chunk.py` names it."""
+    writes: ClassVar[bool] = True
+    """Whether the model writes answers."""
+
+    kind: Literal["causal_lm"] = "causal_lm"
+    """What is learned: the next token."""
 
     def metrics(self) -> tuple[str, ...]:
         """What validation measures, the loss first."""
-        return ("loss", *(METRICS[self.problem] if self.kind == "classify" else ()))
+        return ("loss",)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the files that hold what is learned."""
+        return ()
+
+    def rows(self) -> str:
+        """What decides how a row is read and written."""
+        return self.kind
+
+
+class Classify(Section):
+    """The label of a text or of several texts, by a head on the first token of an encoder or the last of a decoder."""
+
+    packs: ClassVar[bool] = False
+    learns_tokens: ClassVar[bool] = False
+    formats: ClassVar[tuple[Format, ...]] = ("text", "pair")
+    arrays: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[bool] = False
+    measured: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "single": ("accuracy", "macro_f1", "matthews", "auroc"),
+        "multiple": ("micro_f1", "macro_f1", "exact_match", "auroc"),
+        "regression": ("pearson", "spearman", "rmse"),
+    }
+    """The metrics of each problem."""
+
+    kind: Literal["classify"]
+    """What is learned: labels."""
+    label: str = "label"
+    """The column of the files that holds the label."""
+    problem: Literal["single", "multiple", "regression"] = "single"
+    """One label a row, a list of them, or a number."""
+    labels: tuple[str, ...] | None = None
+    """The labels in the order of the outputs; null: those of the training rows, sorted."""
+    class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
+    """What an example counts by its label; balanced: as if all labels were equally frequent."""
+    focal: float = Field(0.0, ge=0.0)
+    """The exponent of the focal loss (Lin et al. 2017), which counts sure examples less; 0: cross-entropy."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """The share of a target that is spread over all labels."""
+
+    def metrics(self) -> tuple[str, ...]:
+        """What validation measures, the loss first."""
+        return ("loss", *self.measured[self.problem])
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the files that hold what is learned."""
+        return (self.label,)
+
+    def rows(self) -> str:
+        """What decides how a row is read and written."""
+        return self.model_dump_json(include={"kind", "label", "problem", "labels"})
+
+
+KINDS: tuple[type[CausalLM] | type[Classify], ...] = (CausalLM, Classify)
+BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}  # type: ignore[union-attr]
+"""The settings of each `task.kind`."""
+DEFAULT = "causal_lm"
+
+Task = Annotated[CausalLM | Classify, Field(discriminator="kind")]

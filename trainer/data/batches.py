@@ -5,9 +5,10 @@ rank computes equally many micro-batches; a spare one holds no example and count
 of DDP and ZeRO wait for all ranks.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from trainer import ranks
 from trainer.config.train import Train
-from trainer.data.encode import Encoded, Learned
+from trainer.data.encoded import Encoded, Learned
 from trainer.data.epochs import Epochs, Numbers, weighted
 from trainer.data.packing import Layout, share_out
 from trainer.data.rank_zero import on_rank_zero
@@ -50,9 +51,22 @@ class Batch:
 
     The example of a spare batch has IGNORED, or NaN.
     """
+    more: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What a task puts beside these, by name; of B examples."""
+    rows: tuple[int, ...] = ()
+    """The number of each example in its split; none in a spare batch."""
 
-    def beginning(self, examples: int, tokens: int) -> "Batch":
+    @property
+    def examples(self) -> int:
+        """Examples, B where rows are padded; the one of a spare batch counts."""
+        return len(self.input_ids) if self.segments is None else len(self.segments)
+
+    def beginning(self, examples: int, tokens: int | None = None) -> "Batch":
         """The first examples alone, each cut to so many tokens."""
+        more = {name: values[:examples] for name, values in self.more.items()}
+        return replace(self._beginning(examples, tokens), more=more, rows=self.rows[:examples])
+
+    def _beginning(self, examples: int, tokens: int | None) -> "Batch":
         columns = {name: getattr(self, name) for name in (*_TENSORS, "token_type_ids")}
         there = {name: column for name, column in columns.items() if column is not None}
         labels = None if self.labels is None else self.labels[:examples]
@@ -62,7 +76,7 @@ class Batch:
             cut = {name: column[:examples, :tokens] for name, column in there.items()}
             return replace(self, **cut, attention_mask=mask, tokens=int(mask.sum()), labels=labels)
         starts = np.cumsum(self.segments) - self.segments
-        lengths = tuple(min(length, tokens) for length in self.segments[:examples])
+        lengths = tuple(min(length, tokens or length) for length in self.segments[:examples])
         kept = np.concatenate(
             [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
         )
@@ -75,7 +89,15 @@ class Batch:
         for name in ("attention_mask", "token_type_ids", "labels"):
             values = getattr(self, name)
             moved[name] = None if values is None else values.to(device, non_blocking=True)
-        return replace(self, **moved)
+        more = {name: values.to(device, non_blocking=True) for name, values in self.more.items()}
+        return replace(self, **moved, more=more)
+
+
+class Collate(Protocol):
+    """How a task puts examples together."""
+
+    def __call__(self, rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:
+        """The micro-batch of some examples of a split, whose numbers there are `rows`; of none, a spare one."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +138,14 @@ class Windows:
         ranks: int,
         seed: int | None,
         weights: Sequence[float] = (),
-        labels: Numbers | None = None,
+        collate: Collate | None = None,
     ) -> None:
         """`seed` orders each epoch anew, None keeps the order of the rows; `weights` are those of the sources.
 
-        `labels` are what a classifier learns of each example [N] or [N, L].
+        Without `collate` the next token is learned.
         """
-        self.split, self.layout, self.rank, self.ranks, self.labels = split, layout, rank, ranks, labels
+        self.split, self.layout, self.rank, self.ranks = split, layout, rank, ranks
+        self.collate = collate or next_tokens
         members = weighted(weights, split.source) if any(weight != 1 for weight in weights) else ()
         self.epochs = Epochs(split.lengths, layout, seed, members)
 
@@ -130,15 +153,11 @@ class Windows:
         """What this rank computes for step `step`."""
         rows, epoch = self.epochs.rows(step)
         mine = share_out(rows, self.split.lengths, self.layout, self.ranks)[self.rank]
-        return Window(tuple(self._batch(group) for group in mine), len(rows), epoch)
+        return Window(tuple(self._batch(group, math.ceil(epoch) - 1) for group in mine), len(rows), epoch)
 
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        batch = batch_of([self.split.example(row) for row in rows], self.layout)
-        if self.labels is None:
-            return batch
-        nothing = IGNORED if self.labels.dtype == np.int64 else np.nan
-        labels = self.labels[rows] if rows else np.full_like(self.labels[:1], nothing)
-        return replace(batch, labels=torch.from_numpy(labels))
+    def _batch(self, rows: Sequence[int], epoch: int) -> Batch:
+        batch = self.collate(rows, [self.split.example(row) for row in rows], self.layout, epoch)
+        return replace(batch, rows=tuple(rows))
 
     def __iter__(self) -> Iterator[Window]:
         """One pass; a thread makes the next window while one is computed."""
@@ -210,6 +229,11 @@ class Streamed:
         held = ([rows[row] for row in group] for group in mine)
         batches = tuple(batch_of(group, self.layout) for group in held)
         return Window(batches, len(rows), float(position["epoch"]), position)
+
+
+def next_tokens(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:
+    """A micro-batch that learns the next token, which depends on nothing but the examples."""
+    return batch_of(examples, layout)
 
 
 def batch_of(rows: Sequence[Encoded], layout: Layout) -> Batch:

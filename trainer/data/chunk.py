@@ -4,13 +4,13 @@ N rows are kept and became M examples of T tokens; M is more than N only where `
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from trainer.data.duplicates import PERMUTATIONS, signature
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.label_noise import text_of
 from trainer.data.leakage import prompt_digest
@@ -23,6 +23,8 @@ KINDS: Mapping[str, type] = {
     "tokens": np.int32,
     "learned": np.bool_,
     "types": np.int8,
+    "parts": np.int16,
+    "marks": np.int32,
     # of examples [M]
     "lengths": np.int32,
     "targets": np.int32,
@@ -39,6 +41,8 @@ KINDS: Mapping[str, type] = {
     "signatures": np.uint32,
 }
 """The arrays, and what their numbers are."""
+EMPTY = {"types": 0, "parts": 0, "marks": -1}
+"""The arrays of tokens that are kept where they are wanted, and what they hold where a row has none."""
 _NUMBERS = ("file", "line", "length", "digest", "prompt", "examples")
 
 
@@ -46,8 +50,9 @@ _NUMBERS = ("file", "line", "length", "digest", "prompt", "examples")
 class Wanted:
     """What is kept of rows besides what always is."""
 
-    types: bool = False
-    """Which of several texts each token belongs to."""
+    of_tokens: tuple[str, ...] = ()
+    """Names of arrays: `types`, which of several texts each token belongs to; `parts`, which of what the model reads
+    apart; `marks`, the tag of its word where it is the first of one."""
     columns: tuple[str, ...] = ()
     """Columns of the files, by name."""
     signatures: bool = False
@@ -58,7 +63,7 @@ class Wanted:
     @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays."""
-        optional = {"types": self.types, "signatures": self.signatures}
+        optional = {name: name in self.of_tokens for name in EMPTY} | {"signatures": self.signatures}
         return tuple(name for name in KINDS if optional.get(name, True))
 
 
@@ -75,6 +80,8 @@ class Chunk:
     files: Sequence[str]
     columns: Mapping[str, Sequence[Any]]
     """The values of each column [N], as JSON has them."""
+    marks: Sequence[str]
+    """The tags that the array `marks` numbers."""
     texts: Sequence[str]
     """What labels are given to [N]; empty where nobody asked."""
     left_out: Sequence[LeftOut]
@@ -100,10 +107,13 @@ class Making:
         self._signatures: list[np.ndarray[Any, Any]] = []
         self._files: dict[str, int] = {}
         self._columns: dict[str, list[Any]] = {name: [] for name in wanted.columns}
+        self._marks: dict[str, int] = {}
         self._texts: list[str] = []
 
     def keep(self, example: Example, length: int, examples: Sequence[Encoded]) -> None:
         """One more row: `length` tokens that became these examples."""
+        if "marks" in self.wanted.of_tokens:
+            examples = [self._marked(part, example.tags) for part in examples]
         self._examples += examples
         self.divided += len(examples) > 1
         self.cut += 0 < sum(len(part.tokens) for part in examples) < length
@@ -137,9 +147,13 @@ class Making:
         arrays["targets"] = np.array([count_targets(row.learned) for row in rows], dtype=np.int32)
         arrays["source"] = np.full(len(rows), self.source, dtype=np.int32)
         arrays["row_source"] = np.full(len(arrays["line"]), self.source, dtype=np.int32)
-        if self.wanted.types:
-            types = (np.zeros(len(row.tokens), np.int8) if row.types is None else row.types for row in rows)
-            arrays["types"] = np.concatenate([np.zeros(0, np.int8), *types])
+        for name in self.wanted.of_tokens:
+            held = (getattr(row, name) for row in rows)
+            each = (
+                np.full(len(row.tokens), EMPTY[name], KINDS[name]) if values is None else values
+                for row, values in zip(rows, held, strict=True)
+            )
+            arrays[name] = np.concatenate([np.zeros(0, KINDS[name]), *each])
         if self.wanted.signatures:
             arrays["signatures"] = np.array(self._signatures, dtype=np.uint32).reshape(-1, PERMUTATIONS)
         return Chunk(
@@ -148,9 +162,19 @@ class Making:
             arrays=arrays,
             files=tuple(self._files),
             columns=self._columns,
+            marks=tuple(self._marks),
             texts=self._texts,
             left_out=self.left_out,
             wrong=self.wrong,
             cut=self.cut,
             divided=self.divided,
         )
+
+    def _marked(self, row: Encoded, tags: Sequence[str]) -> Encoded:
+        """The row with the number of its word's tag at the first token of each word."""
+        assert row.words is not None, "tags stand beside words"
+        numbers = [self._marks.setdefault(tag, len(self._marks)) for tag in tags]
+        marks = np.full(len(row.tokens), EMPTY["marks"], dtype=np.int32)
+        first = (row.words >= 0) & np.append(True, row.words[1:] != row.words[:-1])
+        marks[first] = np.array(numbers, dtype=np.int32)[row.words[first]]
+        return replace(row, marks=marks)

@@ -11,48 +11,17 @@ from trainer.config.recipe import Recipe
 from trainer.data import runs, templates
 from trainer.data.borders import Bordered, Counts
 from trainer.data.conversations import Learn, Writer
+from trainer.data.encoded import Encoded, Tokens
 from trainer.data.example import Example
 from trainer.data.formats import formats_of
-from trainer.data.runs import Around, Part, Run, Special
-from trainer.data.word_cache import Tokens
+from trainer.data.runs import Around, Next, Part, Places, Run, Special
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Encoded", "Encoder", "Learned", "Tokens", "Types", "Planned"]
-
-Learned = np.ndarray[tuple[int], np.dtype[np.bool_]]
-Types = np.ndarray[tuple[int], np.dtype[np.int8]]
-
 ENDED = frozenset({"completion", "text", "pair", "table", "triples"})
 """The formats whose rows end with the end-of-text token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """The tokens of one row [S], and whether each is learned [S]."""
-
-    tokens: Tokens
-    learned: Learned
-    types: Types | None = None
-    """Which of several texts each token belongs to, as the tokenizer numbers them [S]; None where there is but one."""
-    words: Tokens | None = None
-    """The number of each token's word, -1 for special tokens [S]; None where the row has no words."""
-    left_out: int = 0
-    """Lines of a table, or triples, that `data.max_length` had no room for."""
-    lost: int = 0
-    """The tokens of these lines."""
-
-    def cut(self, length: int) -> "Encoded":
-        """The first tokens alone."""
-        return replace(
-            self,
-            tokens=self.tokens[:length],
-            learned=self.learned[:length],
-            types=None if self.types is None else self.types[:length],
-            words=None if self.words is None else self.words[:length],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +60,15 @@ class Encoder:
             learn: Learn = recipe.data.learn if recipe.data.learn in ("all", "last_assistant") else "assistant"
             images = "image_text" in formats_of(recipe.data)
             self.writer = Writer(templates.choose(recipe, tokenizer), tokenizer, learn, images=images)
-        self.task = recipe.task if recipe.task.kind == "classify" else None
-        """Whose labels the rows have; None where tokens are learned."""
-        ended = sorted(formats_of(recipe.data) & ENDED) if self.task is None else []
+        self.task = recipe.task
+        ended = sorted(formats_of(recipe.data) & ENDED) if self.task.learns_tokens else []
         if self.eos is None and ended:
             message = f"has no end-of-text token (eos_token), which {' and '.join(ended)} rows end with"
             raise RecipeError([Problem("model.tokenizer", message)])
         self._bordered = Bordered(self.backend)
         self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
+        writes_a_part = "parts" in self.task.arrays and self.task.writes
+        self._answer = Around.answer(tokenizer) if writes_a_part else self._one
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._spaced = self._words_need_spaces()
 
@@ -107,8 +77,7 @@ class Encoder:
         """All that tokens depend on besides the rows and the settings of `data`."""
         written = [self.writer.template, str(self.writer.special)] if self.writer else []
         backend = hashlib.blake2b(self.backend.to_str().encode(), digest_size=16).hexdigest()
-        labels = [] if self.task is None else [self.task.model_dump_json(include={"label", "problem", "labels"})]
-        return [backend, str(self.eos), str(self._two), *written, *labels]
+        return [backend, str(self.eos), str(self._two), *written, self.task.rows()]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded | Problem]:
         """The tokens of each example in order; a Problem where the chat template cannot write one."""
@@ -154,62 +123,42 @@ class Encoder:
             assert self.writer is not None, "conversations need a template"
             written = self.writer.write(example.messages, example.tools)
             return Problem(example.where, written) if isinstance(written, str) else [runs.of_conversation(written)]
+        if example.parts:
+            return runs.of_parts(example, self._one, self._two, self._answer)
         if example.sequences:
-            return runs.of_sequences(example, self._two)
+            return runs.of_sequences(example.sequences, example.pieces, self._two)
         return [self._one.start, runs.of_pieces(example), self._one.end]
 
     def _joined(self, example: Example, plan: list[Part], found: Iterator[tuple[Tokens, Counts]]) -> Encoded:
         """One row from the tokens of its texts; all but conversations end with the learned end-of-text token."""
         tokens: list[Tokens] = []
-        learned: list[tuple[int, int]] = []
-        types: list[tuple[int, int, int]] = []
-        position = 0
+        places = Places()
         for part in plan:
-            if isinstance(part, Special):
+            if isinstance(part, Next):
+                places.next_part()
+            elif isinstance(part, Special):
                 tokens.append(np.array(part.ids, dtype=np.int32))
-                types += [(position + place, position + place + 1, kind) for place, kind in enumerate(part.segments)]
-                position += len(part.ids)
-                continue
-            ids, counts = next(found)
-            start = position
-            for count, is_learned, kind in zip(counts.tolist(), part.learned, part.segments, strict=True):
-                end = position + count
-                if is_learned:
-                    learned.append((start, end))
-                if kind:
-                    types.append((start, end, kind))
-                start = end
-            tokens.append(ids)
-            position += len(ids)
-        return self._filled(example, tokens, learned, types)
-
-    def _filled(
-        self,
-        example: Example,
-        tokens: list[Tokens],
-        learned: list[tuple[int, int]],
-        types: list[tuple[int, int, int]],
-    ) -> Encoded:
-        """The arrays of a row."""
-        ends = not example.messages and example.label is None
-        if ends:
-            last = next((part[-1] for part in reversed(tokens) if len(part)), None)
-            if last != self.eos:
-                tokens.append(np.array([self.eos], dtype=np.int32))
+                places.special(part)
+            else:
+                ids, counts = next(found)
+                tokens.append(ids)
+                places.run(part, counts.tolist(), len(ids))
+        ends = not example.messages and self.task.learns_tokens
+        if ends and next((part[-1] for part in reversed(tokens) if len(part)), None) != self.eos:
+            tokens.append(np.array([self.eos], dtype=np.int32))
+            places.special(Special([0], [places.segment]))
         row = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
         mask = np.full(len(row), self._all, dtype=np.bool_)
-        for start, end in learned if example.label is None else ():
+        for start, end in places.learned if self.task.learns_tokens else ():
             mask[start:end] = True
         if ends:
-            mask[-1] = True
-        if not example.sequences:
-            return Encoded(row, mask)
-        kinds = np.zeros(len(row), dtype=np.int8)
-        for start, end, kind in types:
-            kinds[start:end] = kind
-        if ends:
-            kinds[-1] = kinds[-2]
-        return Encoded(row, mask, kinds)
+            mask[places.starts[-1] if example.parts else -1 :] = True
+        encoded = Encoded(row, mask)
+        if example.parts or not self.task.learns_tokens:
+            encoded = replace(encoded, tails=tuple(places.tails))
+        if example.parts:
+            encoded = replace(encoded, parts=places.numbers(len(row)))
+        return replace(encoded, types=places.kinds(len(row))) if example.sequences or example.parts else encoded
 
     def _within_room(self, example: Example, row: Encoded) -> Encoded:
         """The row with as many lines of its listing as there is room for."""

@@ -41,7 +41,7 @@ class Listing(Protocol):
 class Example:
     """What one row says.
 
-    A conversation has messages alone; sequences or a listing stand before the pieces; words stand alone.
+    A conversation has messages alone; sequences or a listing stand before the pieces; words and parts stand alone.
     """
 
     source: str
@@ -53,13 +53,13 @@ class Example:
     """Descriptions of the functions that a conversation may call."""
     sequences: tuple[str, ...] = ()
     """Texts that the tokenizer's own separators stand between."""
+    parts: tuple[tuple[str, ...], ...] = ()
+    """What the model reads apart, such as a source and its target: each is one text or several, as sequences are."""
     listing: Listing | None = None
     words: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     """One for each word, or none at all."""
     images: tuple[Any, ...] = ()
-    label: Any = None
-    """What a classifier learns of the row, as the file holds it; None where tokens are learned."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The row as the file holds it."""
 
@@ -75,6 +75,8 @@ class Example:
             yield from self.listing.texts()
         yield from (piece.text for piece in self.pieces)
         yield from self.words
+        for part in self.parts:
+            yield from part
         if self.tools:
             yield json.dumps(self.tools, ensure_ascii=False)
         for message in self.messages:
@@ -103,6 +105,7 @@ class Example:
             sequences=tuple(change(text) for text in self.sequences),
             listing=None if self.listing is None else self.listing.with_text(change),
             words=tuple(change(word) for word in self.words),
+            parts=tuple(tuple(change(text) for text in part) for part in self.parts),
         )
 
     def digest(self) -> int:

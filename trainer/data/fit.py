@@ -3,17 +3,21 @@
 import numpy as np
 
 from trainer.config.data import Data, Format
-from trainer.data.encode import Encoded
+from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.row import BadRow, LeftOut
 from trainer.data.split import count_targets
 
 
-def fit(data: Data, format: Format, row: Encoded, example: Example) -> list[Encoded] | BadRow | LeftOut:
-    """The examples of a row, several where it is split; else what is wrong with it, or why it is left out."""
-    room, length, source, line = data.max_length, len(row.tokens), example.source, example.line
-    # Words are shown; a language model learns nothing from them, and a classifier from labels alone.
-    learns = row.words is None and example.label is None
+def fit(
+    data: Data, format: Format, row: Encoded, example: Example, *, learns: bool = True
+) -> list[Encoded] | BadRow | LeftOut:
+    """The examples of a row, several where it is split; else what is wrong with it, or why it is left out.
+
+    `learns`: whether tokens are learned, so that a row without them is of no use; words are shown even then.
+    """
+    room, length, source, line = data.max_length, row.longest, example.source, example.line
+    learns = learns and row.words is None
     if learns and count_targets(row.learned) == 0:
         return LeftOut("nothing learned", source, line, "holds nothing to learn")
     if length <= room:
@@ -28,7 +32,7 @@ def fit(data: Data, format: Format, row: Encoded, example: Example) -> list[Enco
         # What is left at the end may be a single token, which nothing predicts.
         parts = [Encoded(row.tokens[at : at + room], row.learned[at : at + room]) for at in range(0, length, room)]
         return [part for part in parts if count_targets(part.learned)]
-    if learns and count_targets(row.learned[:room]) == 0:
+    if learns and count_targets(row.cut(room).learned) == 0:
         begins = 1 + int(np.argmax(row.learned[1:]))
         why = f"what is learned begins after {begins} tokens, and data.max_length: {room} cuts it off"
         return LeftOut("learned part cut off", source, line, why, begins)

@@ -34,7 +34,7 @@ from trainer.errors import DataError, Problem, RunError
 from trainer.plan.files import write_json
 from trainer.plan.manifest import Manifest, epoch_rows
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is written changes its meaning, so that an older preparation is not read."""
 SPLITS = ("train", "validation", "test")
 CHOSEN, CONTENT = "chosen", "content.json"
@@ -110,11 +110,16 @@ class Preparation:
         """What is kept of the rows of a list; of benchmarks, what leaks are found by."""
         is_split = name in SPLITS
         return Wanted(
-            types=is_split and any(source.format == "pair" for _, source in self.lists[name]),
+            of_tokens=self._of_tokens(name) if is_split else (),
             columns=columns(self.recipe) if is_split else (),
             signatures=wants_signatures(self.data),
             texts=name == "train" and self.data.clean.label_noise is not None,
         )
+
+    def _of_tokens(self, name: str) -> tuple[str, ...]:
+        """The arrays of tokens that are kept of a split."""
+        paired = any(source.format == "pair" for _, source in self.lists[name])
+        return tuple(dict.fromkeys([*(["types"] if paired else []), *self.recipe.task.arrays]))
 
     def _store(self, name: str, key: str, identities: list[Any]) -> Store | None:
         """The store of a list, from the cache or made; None where its rows are wrong, which the findings say."""
@@ -239,9 +244,8 @@ def _lists(data: Data, labelled: Sources) -> dict[str, Sources]:
 
 def columns(recipe: Recipe) -> tuple[str, ...]:
     """The columns that something is told of, by name."""
-    learned = [recipe.task.label] if recipe.task.kind == "classify" else []
     split = [name for _, name in splitting.columns(recipe.data)]
-    return tuple(dict.fromkeys([*learned, *split, *label_columns(recipe)]))
+    return tuple(dict.fromkeys([*recipe.task.columns(), *split, *label_columns(recipe)]))
 
 
 def _is_whole(folder: Path, key: str) -> bool:

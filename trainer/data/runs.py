@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from trainer.data.conversations import Written
-from trainer.data.example import Example
+from trainer.data.encoded import Parts, Types
+from trainer.data.example import Example, Piece
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -30,7 +33,12 @@ class Special:
     segments: Sequence[int] = ()
 
 
-Part = Run | Special
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the model reads apart begins here."""
+
+
+Part = Run | Special | Next
 _Stretch = tuple[str, bool, int]
 
 
@@ -49,6 +57,11 @@ class Around:
     def one(cls, tokenizer: "PreTrainedTokenizerFast") -> "Around":
         """Around a single text."""
         return _around(tokenizer.backend_tokenizer.encode("a"))
+
+    @classmethod
+    def answer(cls, tokenizer: "PreTrainedTokenizerFast") -> "Around":
+        """Around a text that an encoder-decoder model writes, which may name its language."""
+        return _around(tokenizer(text_target="a")._encodings[0])
 
     @classmethod
     def two(cls, tokenizer: "PreTrainedTokenizerFast") -> "Around":
@@ -91,16 +104,16 @@ def of_pieces(example: Example, lines: int | None = None) -> Run:
     return _run(texts, learned, [0] * len(texts))
 
 
-def of_sequences(example: Example, around: Around) -> list[Part]:
-    """The sequences with what stands between them, or line ends where nothing does; then the pieces."""
-    first, *others = example.sequences
+def of_sequences(sequences: Sequence[str], answer: Sequence[Piece], around: Around) -> list[Part]:
+    """The sequences with what stands between them, or line ends where nothing does; then the answer."""
+    first, *others = sequences
     runs: list[list[_Stretch]] = [[(first, False, 0)]]
     for text in others:
         if around.between.ids:
             runs.append([(text, False, around.last)])
         else:
             runs[0] += [("\n", False, around.last), (text, False, around.last)]
-    pieces = [(piece.text, piece.learned, around.last) for piece in example.pieces]
+    pieces = [(piece.text, piece.learned, around.last) for piece in answer]
     if not around.end.ids:
         runs[-1] += pieces
         pieces = []
@@ -110,9 +123,73 @@ def of_sequences(example: Example, around: Around) -> list[Part]:
     return [*parts, around.end, *([_run(*zip(*pieces, strict=True))] if pieces else [])]
 
 
+def of_parts(example: Example, one: Around, two: Around, last: Around) -> list[Part]:
+    """What the model reads apart, each with the special tokens around its texts; those of the last one may differ."""
+    plan: list[Part] = []
+    for number, texts in enumerate(example.parts):
+        around = last if number == len(example.parts) - 1 else one
+        alone = [around.start, _run(texts, [False], [0]), around.end]
+        plan += [*([Next()] if number else []), *(alone if len(texts) == 1 else of_sequences(texts, (), two))]
+    return plan
+
+
 def _run(texts: Sequence[str], learned: Sequence[bool], segments: Sequence[int]) -> Run:
     ends, end = [], 0
     for text in texts:
         end += len(text)
         ends.append(end)
     return Run("".join(texts), ends, learned, segments)
+
+
+class Places:
+    """Where the parts of a plan stand among the tokens of a row."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.learned: list[tuple[int, int]] = []
+        self.starts = [0]
+        """Where what the model reads apart begins."""
+        self.tails = [0]
+        """The special tokens at its end."""
+        self.segment = 0
+        """That of the last token."""
+        self._segments: list[tuple[int, int, int]] = []
+
+    def next_part(self) -> None:
+        """The next token begins a part."""
+        self.starts.append(self.position)
+        self.tails.append(0)
+
+    def special(self, part: Special) -> None:
+        """Special tokens come next."""
+        for segment in part.segments:
+            self._add(self.position + 1, segment)
+        self.tails[-1] += len(part.ids)
+
+    def run(self, run: Run, counts: Sequence[int], length: int) -> None:
+        """The tokens of a text come next; so many of them stand before the end of each stretch."""
+        first = self.position
+        for count, is_learned, segment in zip(counts, run.learned, run.segments, strict=True):
+            if is_learned:
+                self.learned.append((self.position, first + count))
+            self._add(first + count, segment)
+        self.position, self.tails[-1] = first + length, 0
+
+    def numbers(self, length: int) -> Parts:
+        """The number of each token's part [S]."""
+        begins = np.zeros(length, dtype=np.int16)
+        begins[self.starts[1:]] = 1
+        return np.cumsum(begins, dtype=np.int16)
+
+    def kinds(self, length: int) -> Types:
+        """The segment of each token [S]."""
+        kinds = np.zeros(length, dtype=np.int8)
+        for start, end, segment in self._segments:
+            kinds[start:end] = segment
+        return kinds
+
+    def _add(self, end: int, segment: int) -> None:
+        self.segment = segment
+        if segment:
+            self._segments.append((self.position, end, segment))
+        self.position = end

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.encode import Encoded, Learned, Tokens, Types
+from trainer.data.encoded import Encoded, Learned, Tokens
 
 Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -61,13 +61,10 @@ class Split:
         learned: Learned = self._part("learned", row)
         return learned
 
-    def types(self, row: int) -> Types | None:
-        """Which of several texts each token of one example belongs to, int8 [S]; None where no row has several."""
-        return self._part("types", row) if "types" in self._arrays else None
-
     def example(self, row: int) -> Encoded:
         """All of one example."""
-        return Encoded(self.tokens(row), self.learned(row), self.types(row))
+        optional = {name: self._part(name, row) for name in ("types", "parts", "marks") if name in self._arrays}
+        return Encoded(self.tokens(row), self.learned(row), **optional)
 
     def _part(self, name: str, row: int) -> Any:
         stored = row if self._chosen is None else self._chosen[row]

@@ -1,18 +1,17 @@
 """The optimizer steps of a run on this rank, from its recipe and its rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
-from trainer.data.batches import Ahead, Steps, Streamed, Windows
+from trainer.data.batches import Ahead, Collate, Steps, Streamed, Windows
 from trainer.data.encode import Encoder
 from trainer.data.packing import Layout
 from trainer.data.preparation import CHOSEN, SHOWN
 from trainer.data.split import Split
 from trainer.data.stream import Position, Stream
-from trainer.data.targets import NONE, Labels
 from trainer.data.tokenizer import padding_of
 from trainer.plan.batch import row_tokens
 
@@ -26,7 +25,7 @@ def training(
     split: Split | None,
     folder: Path,
     position: Any,
-    labels: Labels = NONE,
+    collate: Collate | None = None,
 ) -> Steps:
     """The steps over the training rows; without a split they are a stream, from a position on that a window told."""
     shape = layout(recipe, tokenizer)
@@ -39,18 +38,21 @@ def training(
         return Streamed(stream, shape, rank=ranks.rank(), ranks=ranks.world_size())
     seed = recipe.train.seed if recipe.data.shuffle else None
     weights = [source.weight for source in recipe.data.train]
-    rank, of_all, own = ranks.rank(), ranks.world_size(), labels.targets.get("train")
-    return Ahead(Windows(split, shape, rank=rank, ranks=of_all, seed=seed, weights=weights, labels=own))
+    rank, of_all = ranks.rank(), ranks.world_size()
+    return Ahead(Windows(split, shape, rank=rank, ranks=of_all, seed=seed, weights=weights, collate=collate))
 
 
 def held_out(
-    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", splits: Mapping[str, Split | None], labels: Labels = NONE
+    recipe: Recipe,
+    tokenizer: "PreTrainedTokenizerBase",
+    splits: Mapping[str, Split | None],
+    collate: Callable[[str], Collate],
 ) -> dict[str, Windows]:
     """The rows of each split once, in their order, as far as there are any."""
     shape = layout(recipe, tokenizer)
     rank, of_all = ranks.rank(), ranks.world_size()
     return {
-        name: Windows(split, shape, rank=rank, ranks=of_all, seed=None, labels=labels.targets.get(name))
+        name: Windows(split, shape, rank=rank, ranks=of_all, seed=None, collate=collate(name))
         for name, split in splits.items()
         if split is not None
     }

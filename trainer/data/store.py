@@ -19,7 +19,7 @@ from trainer.data.facts import Column, Facts, Numbers
 from trainer.data.row import BadRow, LeftOut
 from trainer.data.split import Split
 
-_OF_EXAMPLES = ("tokens", "learned", "types", "starts", "lengths", "targets", "source")
+_OF_EXAMPLES = ("tokens", "learned", "types", "parts", "marks", "starts", "lengths", "targets", "source")
 _OF_FACTS = ("file", "line", "length", "digest", "prompt")
 
 BLOCK = 1 << 18
@@ -36,6 +36,8 @@ class Info:
     files: list[str] = field(default_factory=list)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """The distinct values of each column."""
+    marks: list[str] = field(default_factory=list)
+    """The tags that the array `marks` numbers."""
     read: dict[str, int] = field(default_factory=dict)
     """Rows that were read, by the key of their source."""
     left_out: dict[str, int] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Writer:
         self.folder, self.info = folder, Info(arrays, columns={name: [] for name in wanted.columns})
         self._codes: dict[str, dict[str, int]] = {name: {} for name in wanted.columns}
         self._files: dict[str, int] = {}
+        self._marks: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
         self._opened = ExitStack()
         self._left_out, self._texts = (
@@ -76,6 +79,7 @@ class Writer:
         self._opened.close()
         if error is None:
             self.info.files, self.info.left_out = list(self._files), dict(self._counts)
+            self.info.marks = list(self._marks)
             (self.folder / _INFO).write_text(json.dumps(asdict(self.info)), encoding="utf-8")
 
     def add(self, key: str, chunk: Chunk) -> None:
@@ -83,6 +87,10 @@ class Writer:
         info, arrays = self.info, dict(chunk.arrays)
         numbers = [self._files.setdefault(name, len(self._files)) for name in chunk.files]
         arrays["file"] = np.array(numbers, dtype=np.int32)[arrays["file"]]
+        if "marks" in arrays:
+            # The last place is that of the number -1.
+            numbers = [self._marks.setdefault(tag, len(self._marks)) for tag in chunk.marks]
+            arrays["marks"] = np.array([*numbers, -1], dtype=np.int32)[arrays["marks"]]
         lengths = arrays["lengths"]
         arrays["starts"] = info.tokens + np.cumsum(lengths, dtype=np.int64) - lengths
         for name, array in self._arrays.items():

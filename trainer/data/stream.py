@@ -17,7 +17,8 @@ import numpy as np
 from trainer.config.data import Source
 from trainer.config.recipe import Recipe
 from trainer.data.clean import Cleaner
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.epochs import arranged, times_due
 from trainer.data.example import Example
 from trainer.data.files import File, parts

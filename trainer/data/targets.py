@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.config.task import Task
+from trainer.config.task import Classify
 from trainer.data.facts import Column, Facts, Numbers
 from trainer.data.fields import names
 from trainer.errors import DataError, Problem, did_you_mean
@@ -25,22 +25,16 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a run; none where tokens are learned."""
+    """The labels of a run."""
 
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...]
     """In the order of the model's outputs; one empty name for a number."""
     targets: Mapping[str, Numbers] = field(default_factory=dict)
     """By split: int64 [N], float32 [N, L] of zeros and ones for several labels, or float32 [N]."""
 
 
-NONE = Labels()
-"""Where tokens are learned."""
-
-
-def of_corpus(task: Task, corpus: "Corpus") -> Labels:
+def of_corpus(task: Classify, corpus: "Corpus") -> Labels:
     """What a classifier learns; DataError for labels that do not fit."""
-    if task.kind != "classify":
-        return NONE
     facts = {split: corpus.facts(split) for split in corpus.rows}
     labels = label_names(task, facts["train"].columns[task.label])
     made = {split: targets(task, labels, facts[split])[corpus.row_of(split)] for split in facts}
@@ -52,7 +46,7 @@ def name_of(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def label_names(task: Task, train: Column) -> tuple[str, ...]:
+def label_names(task: Classify, train: Column) -> tuple[str, ...]:
     """The labels in the order of the model's outputs, one empty name for a number.
 
     DataError where the training rows hold fewer than two.
@@ -71,7 +65,7 @@ def label_names(task: Task, train: Column) -> tuple[str, ...]:
     return tuple(sorted(found, key=float if numeric else None))
 
 
-def wrong_label(task: Task, row: Mapping[str, Any]) -> str | None:
+def wrong_label(task: Classify, row: Mapping[str, Any]) -> str | None:
     """What is wrong with the label of a row, whatever the others hold."""
     value = row.get(task.label)
     if value is None:
@@ -90,7 +84,7 @@ def wrong_label(task: Task, row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def targets(task: Task, labels: Sequence[str], facts: Facts) -> Numbers:
+def targets(task: Classify, labels: Sequence[str], facts: Facts) -> Numbers:
     """The targets of N rows, as `Labels` has them; DataError names rows whose label no training row has."""
     column = facts.columns[task.label]
     if task.problem == "regression":
@@ -110,13 +104,13 @@ def targets(task: Task, labels: Sequence[str], facts: Facts) -> Numbers:
     return made[column.codes]
 
 
-def _unseen(task: Task, row: int, labels: Sequence[str], facts: Facts) -> Problem:
+def _unseen(task: Classify, row: int, labels: Sequence[str], facts: Facts) -> Problem:
     column = facts.columns[task.label]
     found = map(name_of, _labels(column.values[column.codes[row]]))
     return Problem(facts.where(row), _unknown(task, next(name for name in found if name not in labels), labels))
 
 
-def _unknown(task: Task, name: str, labels: Sequence[str]) -> str:
+def _unknown(task: Classify, name: str, labels: Sequence[str]) -> str:
     which = "task.labels" if task.labels is not None else "the training rows"
     return f"{task.label} is {name}, which is no label of {which}{did_you_mean(name, labels[:SHOWN])}"
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ from trainer.config.data import Data, Source
 from trainer.data.borders import Counts
 from trainer.data.chunk import Chunk, Making, Wanted
 from trainer.data.clean import Cleaner
-from trainer.data.encode import Encoded, Encoder, Planned, Tokens
+from trainer.data.encode import Encoder, Planned
+from trainer.data.encoded import Encoded, Tokens
 from trainer.data.example import Example
 from trainer.data.findings import LOOKED_AT, Findings
 from trainer.data.fit import fit
 from trainer.data.formats import parse
 from trainer.data.images import check
 from trainer.data.processes import in_order
+from trainer.data.reading import read_for
 from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
 from trainer.data.store import Writer
-from trainer.data.targets import wrong_label
 from trainer.errors import Problem
 
 CHUNK_ROWS = 1000
@@ -91,13 +92,8 @@ class Tokeniser:
         return Begun(making, source, sound, planned)
 
     def _said(self, row: Row, source: Source, key: str) -> Example | Problem:
-        """What a row says, and its label where labels are learned."""
-        task = None if self.encoder is None else self.encoder.task
-        example = parse(row, source, key, answered=task is None)
-        if task is None or isinstance(example, Problem):
-            return example
-        wrong = wrong_label(task, row.values)
-        return row.bad(wrong) if wrong else replace(example, label=row.values[task.label])
+        """What a row says; of one that is not trained on, all of it."""
+        return parse(row, source, key) if self.encoder is None else read_for(self.encoder.task, row, source, key)
 
     def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
         """The tokens of their texts; other threads go on meanwhile."""
@@ -117,7 +113,8 @@ class Tokeniser:
 
     def _fit(self, making: Making, number: int, example: Example, source: Source, row: Encoded | Problem) -> None:
         """One row within `data.max_length`."""
-        fitted = row if isinstance(row, Problem) else fit(self.data, source.format, row, example)
+        learns = self.encoder is not None and self.encoder.task.learns_tokens
+        fitted = row if isinstance(row, Problem) else fit(self.data, source.format, row, example, learns=learns)
         if isinstance(fitted, Problem):
             making.wrong.append((number, _of_row(fitted, example)))
         elif isinstance(fitted, LeftOut):

@@ -1,15 +1,14 @@
 """Validation and test: the same terms as in training, without gradients, exact over ranks."""
 
 import time
-
-import torch
+from typing import Any
 
 from trainer import ranks
 from trainer.data.batches import Windows
 from trainer.engine.engine import Engine
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
-from trainer.tasks.objective import Objective
+from trainer.tasks.objective import OUTPUTS, Objective
 
 
 def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) -> EvaluationMetrics:
@@ -20,7 +19,7 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) ->
     began = time.monotonic()
     sums = dict.fromkeys(task.weights, 0.0)
     counted = dict.fromkeys(task.weights, 0.0)
-    outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    outputs: list[tuple[int, Any]] = []
     tokens = 0
     for window in windows:
         for name, count in task.counts(window.batches).items():
@@ -30,8 +29,7 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) ->
             terms = engine.evaluate(batch)
             for name in task.weights:
                 sums[name] += float(terms[name])
-            if "outputs" in terms:
-                outputs.append((terms["outputs"].cpu(), terms["labels"].cpu()))
+            outputs += zip(batch.rows, terms.get(OUTPUTS, ()), strict=OUTPUTS in terms)
     totals = ranks.all_reduce(
         {
             "tokens": tokens,
@@ -53,12 +51,9 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) ->
     )
 
 
-def _metrics(task: Objective, own: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-    """What rank 0 measures of the outputs of all ranks."""
-    gathered = [pair for pairs in ranks.gather(own) for pair in pairs]
-    found = dict[str, float]()
-    if gathered:
-        outputs, labels = (torch.cat(parts) for parts in zip(*gathered, strict=True))
-        found = task.metrics(outputs, labels)
+def _metrics(task: Objective, own: list[tuple[int, Any]]) -> dict[str, float]:
+    """What rank 0 measures of the outputs of all ranks, each beside the number of its example."""
+    gathered = sorted((pair for pairs in ranks.gather(own) for pair in pairs), key=lambda pair: pair[0])
+    found = task.metrics([output for _, output in gathered]) if gathered else {}
     shared: dict[str, float] = ranks.broadcast(found)
     return shared

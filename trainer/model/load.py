@@ -16,6 +16,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
+from trainer.config.task import Classify
 from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
@@ -26,6 +27,8 @@ from trainer.model.isolation import NO_INTERFACE
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
+HEADS = {"causal_lm": AutoModelForCausalLM, "classify": AutoModelForSequenceClassification}
+"""What transformers loads, by `task.kind`."""
 PROBLEMS = {
     "single": "single_label_classification",
     "multiple": "multi_label_classification",
@@ -61,7 +64,7 @@ def load(
         dtype = DTYPES[recipe.model.dtype if precision == "auto" else precision]
         model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
-    if labels is not None:
+    if recipe.task.kind == "classify":
         _make_heads_find_their_token(model, tokenizer)
     return model
 
@@ -77,14 +80,15 @@ def _make_heads_find_their_token(model: PreTrainedModel, tokenizer: PreTrainedTo
 def _made(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None, labels: Sequence[str] | None
 ) -> PreTrainedModel:
-    kind, head = AutoModelForCausalLM, dict[str, Any]()
+    kind, head = HEADS[recipe.task.kind], dict[str, Any]()
     if labels is not None:
-        kind, names = AutoModelForSequenceClassification, [name or "LABEL_0" for name in labels]
+        names = [name or "LABEL_0" for name in labels]
         head = {
             "id2label": dict(enumerate(names)),
             "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": PROBLEMS[recipe.task.problem],
         }
+    if isinstance(recipe.task, Classify):
+        head["problem_type"] = PROBLEMS[recipe.task.problem]
     torch.manual_seed(recipe.train.seed)
     try:
         if recipe.model.name:
@@ -125,6 +129,6 @@ def _new(
         settings.setdefault(name, getattr(tokenizer, name))
     config = AutoConfig.for_model(kind, **settings, **head)
     model: PreTrainedModel = made.from_config(config, attn_implementation=attention, dtype=torch.float32)
-    if not head:
+    if recipe.task.writes:
         model.generation_config = GenerationConfig.from_model_config(config)
     return model.to(DTYPES[recipe.model.dtype])

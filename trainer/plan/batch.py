@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config.recipe import Recipe
-from trainer.config.task import PACKED
 from trainer.errors import Problem
 from trainer.plan.manifest import Manifest
 
@@ -95,7 +94,7 @@ def the_global_batch_divides(recipe: Recipe, ranks: int) -> Problem | None:
         return None
     below, above = given // whole * whole, (given // whole + 1) * whole
     sizes = " or ".join(str(size) for size in (below, above) if size)
-    packed = ", or set data.packing: true" if recipe.task.kind in PACKED else ""
+    packed = ", or set data.packing: true" if recipe.task.packs else ""
     return Problem(
         "batch.global",
         f"{given} examples a step cannot be shared out as {recipe.batch.micro} per device on {ranks} "

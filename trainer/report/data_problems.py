@@ -6,7 +6,8 @@ import numpy as np
 
 from trainer.config.data import Data
 from trainer.config.recipe import Recipe
-from trainer.data.encode import Encoded, Encoder
+from trainer.data.encode import Encoder
+from trainer.data.encoded import Encoded
 from trainer.data.facts import Numbers
 from trainer.errors import Problem
 from trainer.report.data_facts import LabelFacts, Part

@@ -13,20 +13,29 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from trainer.config.task import Task
-from trainer.data.batches import IGNORED, Batch
-from trainer.data.targets import Labels
+from trainer.config.recipe import Recipe
+from trainer.data.batches import IGNORED, Batch, Collate, next_tokens
+from trainer.data.corpus import Corpus
 from trainer.kernels import library
 from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
 from trainer.model.head import head_of
 
+COMPARED = 256
+"""Tokens of each example that our forward is compared on."""
+
 
 class NextToken:
-    """The objective; it has no labels."""
+    """The objective."""
 
     weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
+    labels = None
+
+    def collate(self, split: str) -> Collate:
+        """As the protocol says."""
+        return next_tokens
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
         """As the protocol says: the learned tokens."""
@@ -36,12 +45,12 @@ class NextToken:
         """As the protocol says."""
         return CausalLM(model, compute, whole=whole)
 
-    def metrics(self, outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """None but the loss."""
         return {}
 
 
-def objective(settings: Task, labels: Labels) -> NextToken:
+def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> NextToken:
     """The objective of a recipe."""
     return NextToken()
 
@@ -84,7 +93,7 @@ class CausalLM(nn.Module):
         the isolation of packed examples and our kernels are compared too. Eight positions of each example stand for
         all: our last one depends on all others.
         """
-        training = self.training
+        training, batch = self.training, batch.beginning(batch.examples, COMPARED)
         self.eval()
         if batch.segments is not None:
             isolation.check(self.model)

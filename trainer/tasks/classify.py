@@ -6,6 +6,7 @@ encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,15 +15,22 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from trainer.config.task import Task
-from trainer.data.batches import IGNORED, Batch
+from trainer.config.recipe import Recipe
+from trainer.config.task import Classify
+from trainer.data import targets
+from trainer.data.batches import IGNORED, Batch, Collate, batch_of
+from trainer.data.corpus import Corpus
+from trainer.data.encoded import Encoded
+from trainer.data.packing import Layout
 from trainer.data.targets import Labels
 from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.tasks import label_metrics
 from trainer.tasks.causal_lm import takes_types
+from trainer.tasks.objective import OUTPUTS
 
 
 class OfLabels:
@@ -30,10 +38,21 @@ class OfLabels:
 
     weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
 
-    def __init__(self, settings: Task, labels: Labels) -> None:
+    def __init__(self, settings: Classify, labels: Labels) -> None:
         """RecipeError where `task.class_weights` names no label of the rows."""
-        self.settings = settings
+        self.settings, self.labels, self._targets = settings, labels.names, labels.targets
         self.class_weights = _class_weights(settings, labels)
+
+    def collate(self, split: str) -> Collate:
+        """As the protocol says."""
+        targets = self._targets[split]
+
+        def labelled(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:
+            nothing = IGNORED if targets.dtype == np.int64 else np.nan
+            own = targets[rows] if rows else np.full_like(targets[:1], nothing)
+            return replace(batch_of(examples, layout), labels=torch.from_numpy(own))
+
+        return labelled
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
         """As the protocol says: examples, each by its label's weight; of several labels all outputs count alike."""
@@ -46,21 +65,22 @@ class OfLabels:
         """As the protocol says."""
         return Classifier(model, self.settings, self.class_weights, compute)
 
-    def metrics(self, outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """As the protocol says."""
-        return label_metrics.measure(self.settings.problem, outputs.numpy(), labels.numpy())
+        logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
+        return label_metrics.measure(self.settings.problem, logits, labels)
 
 
-def objective(settings: Task, labels: Labels) -> OfLabels:
-    """The objective of a recipe."""
-    return OfLabels(settings, labels)
+def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfLabels:
+    """The objective of a recipe; DataError for labels that do not fit."""
+    assert isinstance(recipe.task, Classify), "the table names the kind"
+    return OfLabels(recipe.task, targets.of_corpus(recipe.task, corpus))
 
 
-def _class_weights(settings: Task, labels: Labels) -> torch.Tensor | None:
+def _class_weights(settings: Classify, labels: Labels) -> torch.Tensor | None:
     """What an example counts by its label, float32 [L]."""
     if settings.class_weights == "none":
         return None
-    assert labels.names is not None, "the rows have labels"
     if settings.class_weights == "balanced":
         counts = np.bincount(labels.targets["train"], minlength=len(labels.names))
         return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
@@ -84,7 +104,7 @@ class Classifier(nn.Module):
     def __init__(
         self,
         model: PreTrainedModel,
-        settings: Task,
+        settings: Classify,
         class_weights: torch.Tensor | None = None,
         compute: torch.dtype | None = None,
     ) -> None:
@@ -95,15 +115,17 @@ class Classifier(nn.Module):
         self.takes_types = takes_types(model)
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The summed loss, a float32 scalar; in evaluation mode the logits of the real examples [B, L] too."""
+    def forward(self, batch: Batch) -> dict[str, Any]:
+        """The summed loss, a float32 scalar; in evaluation mode the logits [L] and the label of each example too."""
         assert batch.labels is not None, "the rows have labels"
         with self._precision(batch.input_ids.device):
             logits = self.logits(batch).float()
         there = _there(batch.labels)
         logits, labels = logits[there], batch.labels[there]
         terms = {"loss": self._loss(logits, labels)}
-        return terms if self.training else {**terms, "outputs": logits, "labels": labels}
+        if self.training:
+            return terms
+        return {**terms, OUTPUTS: list(zip(logits.cpu().numpy(), labels.cpu().numpy(), strict=True))}
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """The outputs of the model's own head [B, L]."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-from trainer.config.task import Task
-from trainer.data.targets import Labels
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from trainer.config.recipe import Recipe
+from trainer.data.corpus import Corpus
 from trainer.tasks import causal_lm, classify
 from trainer.tasks.objective import Objective
 
-TASKS: dict[str, Callable[[Task, Labels], Objective]] = {
+TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
     "causal_lm": causal_lm.objective,
     "classify": classify.objective,
 }

@@ -1,21 +1,28 @@
 """What the loop asks of a task; the loop knows no head and no metric."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainer.data.batches import Batch
+from trainer.data.batches import Batch, Collate
 
 
 class Objective(Protocol):
-    """One task with the labels of a run."""
+    """One task, with what it has to know of the rows of a run."""
 
     @property
     def weights(self) -> Mapping[str, float]:
         """The terms of the loss and their weights."""
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What the outputs of the model's head stand for, in their order; None where those are tokens."""
+
+    def collate(self, split: str) -> Collate:
+        """How examples of a split become micro-batches."""
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
         """What each term of the loss is divided by, for these micro-batches; summed over the step and all ranks."""
@@ -24,8 +31,13 @@ class Objective(Protocol):
         """Body, head and loss as one module, so that the hooks of DDP and ZeRO fire on its forward.
 
         `compute`: the type of products where weights have another; `whole`: whether weights are, between passes. The
-        forward returns the summed terms; in evaluation mode the outputs of a micro-batch may stand beside them.
+        forward returns the summed terms; in evaluation mode OUTPUTS may stand beside them: a list with what `metrics`
+        has to know of each example of the micro-batch, on the processor.
         """
 
-    def metrics(self, outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-        """What validation tells besides the loss, of all examples [N]; they stand in no order."""
+    def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
+        """What validation tells besides the loss, of the examples of all ranks in the order of their split."""
+
+
+OUTPUTS = "outputs"
+"""What a module's forward says of single examples, beside the terms of its loss."""

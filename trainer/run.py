@@ -20,7 +20,7 @@ from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
 from trainer.callbacks.metrics_file import MetricsFile
-from trainer.callbacks.sample import Sampler, write_samples
+from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import folder as checkpoints
@@ -57,6 +57,7 @@ from trainer.report.closing import closing as report_of
 from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
 from trainer.tasks.objective import Objective
+from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
 
@@ -96,9 +97,9 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
             _write_plan(folder, choose_checkpointing(recipe, plan, module, window, engine, resting, say))
-        sampler = Sampler(recipe.evaluate, engine, model, tokenizer, corpus.validation or corpus.train)
+        asked = corpus.validation or corpus.train
         if state.resumed_from is None:
-            _sample(folder, "before", sampler)
+            _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric)
         held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), task.collate)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
@@ -107,9 +108,9 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
             if state.step >= state.steps:
                 _take_best(folder, state, engine, say)
-                _test(engine, task, held_out.get("test"), state, callbacks)
+                _test(recipe, engine, task, held_out.get("test"), state, callbacks)
                 _save_result(folder, engine, adapted, tokenizer)
-                _sample(folder, "after", sampler)
+                _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
             status = "completed" if state.step >= state.steps else "stopped"
         finally:
             for callback in callbacks:
@@ -192,11 +193,13 @@ def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
         resume.load(of_step(folder, state.best_step), engine, say)
 
 
-def _test(engine: Engine, task: Objective, rows: Windows | None, state: State, callbacks: list[Callback]) -> None:
+def _test(
+    recipe: Recipe, engine: Engine, task: Objective, rows: Windows | None, state: State, callbacks: list[Callback]
+) -> None:
     """Measures the final model once on rows that nothing was chosen by, where there are any."""
     if rows is None:
         return
-    metrics = evaluate(engine, task, rows, state)
+    metrics = evaluate(engine, task, rows, state, recipe.evaluate)
     for callback in callbacks:
         callback.tested(state, metrics)
 
@@ -209,10 +212,9 @@ def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: PreT
         save_adapter(folder / "adapter", engine, adapted, tokenizer)
 
 
-def _sample(folder: Path, when: str, sampler: Sampler) -> None:
-    samples = sampler.answers()
-    if ranks.is_main() and samples:
-        write_samples(folder, when, samples)
+def _sample(folder: Path, when: str, found: list[Written]) -> None:
+    if ranks.is_main() and found:
+        write_samples(folder, when, found)
 
 
 def main(folder: Path, rows: Rows | None, began: float) -> int:

@@ -46,7 +46,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "data.packing: task.kind: classify pads its rows; leave it out",
     ),
     (
-        "the_task_does_it",
+        "only_writers_answer",
         {"task": CLASSIFY, "evaluate": {"samples": 2}},
         "evaluate.samples: task.kind: classify writes no answers; leave it out",
     ),

@@ -118,7 +118,8 @@ def step_of(
         terms = computing.forward_backward(batch, factors, index == len(window.batches) - 1)
         loss += sum(factors[name] * float(terms[name]) for name in factors)
     names = {parameter: name for name, parameter in module.named_parameters()}
-    gradients = {names[parameter]: _gradient_of(parameter, kind) for parameter in module.parameters()}
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    gradients = {names[parameter]: _gradient_of(parameter, kind) for parameter in trained}
     computing.release()
     return {"loss": ranks.all_reduce({"loss": loss})["loss"], "gradients": gradients, "batches": len(window.batches)}
 

@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from trainer.plan import architectures
 
 TABLE = Path(architectures.__file__).with_name("model_defaults.json")
-TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+FORMULAS = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
+TYPES = (*FORMULAS, "bert", "t5", "bart", "marian")
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
 SHARED = {**SMALL, "intermediate_size": 80, "num_key_value_heads": 3}
 VARIANTS = [
@@ -56,7 +57,7 @@ def test_the_formula_gives_the_names_and_shapes_of_the_model_that_transformers_b
     assert dict(architectures.shapes(config)) == {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", FORMULAS)
 def test_defaults_alone_give_the_parameters_of_the_default_model(kind):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind))
@@ -88,7 +89,7 @@ def test_a_misspelt_model_type_is_named_with_the_nearest_one():
 
 
 def test_a_model_type_that_cannot_be_made_lists_those_that_can():
-    assert "known: gpt2, llama, mistral, qwen2, qwen3" in complaints({"model_type": "bert"})[0]
+    assert "known: bart, bert, gpt2, llama, marian, mistral, qwen2, qwen3, t5" in complaints({"model_type": "rwkv"})[0]
     assert "missing" in complaints({"hidden_size": 64})[0]
 
 

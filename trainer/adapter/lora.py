@@ -17,6 +17,8 @@ from trainer.model import new_rows
 from trainer.plan import adapter_parameters
 from trainer.plan.parameters import parameter
 
+_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM"}
+"""What peft calls the tasks."""
 _PEFT = "base_model.model."
 """What peft's names begin with."""
 _ROWS = ".token_adapter.trainable_tokens_delta"
@@ -35,7 +37,7 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     settings, targets = recipe.adapter, _targets(model, recipe)
     config = LoraConfig(
         # peft lets the head of a classifier train, and saves it with the adapter.
-        task_type="CAUSAL_LM" if recipe.task.kind == "causal_lm" else "SEQ_CLS",
+        task_type=_TASKS[recipe.task.kind],
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

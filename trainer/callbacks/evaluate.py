@@ -32,7 +32,7 @@ class Evaluate(Callback):
             self._end_without_patience(state)
 
     def _measure(self, state: State) -> None:
-        metrics = evaluate(self.engine, self.task, self.windows, state)
+        metrics = evaluate(self.engine, self.task, self.windows, state, self.settings)
         value = metrics.value(self.settings.metric)
         if state.first_value is None:
             state.first_value = value

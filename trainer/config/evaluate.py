@@ -18,7 +18,17 @@ class Evaluate(Section):
     """Whether a lower or a higher metric is better."""
     patience: int | None = Field(None, ge=1)
     """Validations without a better value after which training ends; null: never."""
+    answers: tuple[
+        Literal["bleu", "chrf", "rouge1", "rouge2", "rougeL", "exact_match", "token_f1", "final_number"], ...
+    ] = ()
+    """What the answers that the model writes to validation rows are measured by; none: it writes none."""
+    answered: int | None = Field(100, ge=1)
+    """Validation rows that are answered, evenly spread; null: all."""
+    answer_tokens: int = Field(128, ge=1)
+    """Tokens of the longest such answer."""
+    answer_seconds: float = Field(600.0, gt=0.0)
+    """Seconds of a validation after which no more answers are begun; those that are there are measured."""
     samples: int = Field(0, ge=0)
-    """Validation prompts that the model answers before and after training."""
+    """Validation prompts that the model answers before and after training, for samples.json."""
     sample_tokens: int = Field(48, ge=1)
     """Tokens of the longest such answer."""

@@ -85,9 +85,38 @@ class Classify(Section):
         return self.model_dump_json(include={"kind", "label", "problem", "labels"})
 
 
-KINDS: tuple[type[CausalLM] | type[Classify], ...] = (CausalLM, Classify)
+class Seq2Seq(Section):
+    """A target after a source, by an encoder-decoder model: translation, summaries, answers."""
+
+    packs: ClassVar[bool] = False
+    learns_tokens: ClassVar[bool] = True
+    formats: ClassVar[tuple[Format, ...]] = ("completion",)
+    arrays: ClassVar[tuple[str, ...]] = ("parts",)
+    writes: ClassVar[bool] = True
+
+    kind: Literal["seq2seq"]
+    """What is learned: the tokens of the target."""
+    prefix: str = ""
+    """What stands before each source, such as `translate English to French: `."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """The share of a target that is spread over the vocabulary."""
+
+    def metrics(self) -> tuple[str, ...]:
+        """What validation measures, the loss first."""
+        return ("loss",)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the files that hold what is learned."""
+        return ()
+
+    def rows(self) -> str:
+        """What decides how a row is read and written."""
+        return self.model_dump_json(include={"kind", "prefix"})
+
+
+KINDS: tuple[type[CausalLM] | type[Classify] | type[Seq2Seq], ...] = (CausalLM, Classify, Seq2Seq)
 BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}  # type: ignore[union-attr]
 """The settings of each `task.kind`."""
 DEFAULT = "causal_lm"
 
-Task = Annotated[CausalLM | Classify, Field(discriminator="kind")]
+Task = Annotated[CausalLM | Classify | Seq2Seq, Field(discriminator="kind")]

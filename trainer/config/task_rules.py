@@ -46,19 +46,33 @@ def weights_are_of_labels(recipe: Recipe) -> Problem | None:
 
 def the_metric_is_measured(recipe: Recipe) -> Problem | None:
     """The best checkpoint is chosen by something that validation tells."""
-    metric, known = recipe.evaluate.metric, recipe.task.metrics()
+    metric, known = recipe.evaluate.metric, _metrics(recipe)
     if metric in known:
         return None
     return Problem("evaluate.metric", f"{metric} is not measured{did_you_mean(metric, known)}")
 
 
+def _metrics(recipe: Recipe) -> tuple[str, ...]:
+    return (*recipe.task.metrics(), *recipe.evaluate.answers)
+
+
 def the_mode_fits_the_metric(recipe: Recipe) -> Problem | None:
     """A loss is better when it is lower, an accuracy when it is higher."""
     metric, mode = recipe.evaluate.metric, recipe.evaluate.mode
-    if metric not in recipe.task.metrics() or (mode == "min") == (metric in FALLING):
+    if metric not in _metrics(recipe) or (mode == "min") == (metric in FALLING):
         return None
     worst, way_out = ("lowest", "max") if mode == "min" else ("highest", "min")
     return Problem("evaluate.mode", f"{mode} would choose the model with the {worst} {metric}; set it to {way_out}")
+
+
+def only_writers_answer(recipe: Recipe) -> Problem | None:
+    """A head for labels writes nothing."""
+    if recipe.task.writes:
+        return None
+    for name in ("answers", "samples"):
+        if getattr(recipe.evaluate, name):
+            return Problem(f"evaluate.{name}", f"task.kind: {recipe.task.kind} writes no answers; leave it out")
+    return None
 
 
 def the_task_does_it(recipe: Recipe) -> Problem | None:
@@ -72,7 +86,6 @@ def the_task_does_it(recipe: Recipe) -> Problem | None:
         "data.pseudo_label": (recipe.data.pseudo_label is not None, "labels no rows; leave it out"),
         "data.learn": (recipe.data.learn != "auto", "knows what it learns; leave it out"),
         "data.too_long": (recipe.data.too_long == "split", "takes whole rows; set it to cut, drop or error"),
-        "evaluate.samples": (recipe.evaluate.samples > 0 and not recipe.task.writes, "writes no answers; leave it out"),
     }
     for key, (is_set, why) in refused.items():
         if is_set:
@@ -100,6 +113,7 @@ TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     weights_are_of_labels,
     the_metric_is_measured,
     the_mode_fits_the_metric,
+    only_writers_answer,
     the_task_does_it,
     formats_fit_the_task,
 )

@@ -67,8 +67,6 @@ class Encoder:
             raise RecipeError([Problem("model.tokenizer", message)])
         self._bordered = Bordered(self.backend)
         self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
-        writes_a_part = "parts" in self.task.arrays and self.task.writes
-        self._answer = Around.answer(tokenizer) if writes_a_part else self._one
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._spaced = self._words_need_spaces()
 
@@ -124,7 +122,7 @@ class Encoder:
             written = self.writer.write(example.messages, example.tools)
             return Problem(example.where, written) if isinstance(written, str) else [runs.of_conversation(written)]
         if example.parts:
-            return runs.of_parts(example, self._one, self._two, self._answer)
+            return runs.of_parts(example, self._one, self._two)
         if example.sequences:
             return runs.of_sequences(example.sequences, example.pieces, self._two)
         return [self._one.start, runs.of_pieces(example), self._one.end]

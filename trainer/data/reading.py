@@ -1,6 +1,7 @@
 """What a row says to a task, or what is wrong with it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from trainer.config.data import Source
@@ -25,5 +26,20 @@ def _labelled(task: Any, row: Row, source: Source, key: str) -> Example | Proble
     return example if wrong is None else row.bad(wrong)
 
 
-_READERS: Mapping[str, Callable[[Any, Row, Source, str], Example | Problem]] = {"classify": _labelled}
+def _source_and_target(task: Any, row: Row, source: Source, key: str) -> Example | Problem:
+    """Two texts that the model reads apart."""
+    example = parse(row, source, key)
+    if isinstance(example, Problem):
+        return example
+    asked, wanted = (piece.text for piece in example.pieces)
+    if not wanted.strip():
+        column = source.fields.get("completion", "completion")
+        return row.bad(f"{column} is empty, so there is nothing to learn; leave the row out or give it text")
+    return replace(example, pieces=(), parts=((task.prefix + asked,), (wanted,)))
+
+
+_READERS: Mapping[str, Callable[[Any, Row, Source, str], Example | Problem]] = {
+    "classify": _labelled,
+    "seq2seq": _source_and_target,
+}
 """By `task.kind`; the others learn what their formats say."""

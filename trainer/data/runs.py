@@ -59,11 +59,6 @@ class Around:
         return _around(tokenizer.backend_tokenizer.encode("a"))
 
     @classmethod
-    def answer(cls, tokenizer: "PreTrainedTokenizerFast") -> "Around":
-        """Around a text that an encoder-decoder model writes, which may name its language."""
-        return _around(tokenizer(text_target="a")._encodings[0])
-
-    @classmethod
     def two(cls, tokenizer: "PreTrainedTokenizerFast") -> "Around":
         """Around a pair; a tokenizer that puts nothing between its texts may name a separator (sep_token)."""
         around = _around(tokenizer.backend_tokenizer.encode("a", "a"))
@@ -123,12 +118,11 @@ def of_sequences(sequences: Sequence[str], answer: Sequence[Piece], around: Arou
     return [*parts, around.end, *([_run(*zip(*pieces, strict=True))] if pieces else [])]
 
 
-def of_parts(example: Example, one: Around, two: Around, last: Around) -> list[Part]:
-    """What the model reads apart, each with the special tokens around its texts; those of the last one may differ."""
+def of_parts(example: Example, one: Around, two: Around) -> list[Part]:
+    """What the model reads apart, each with the special tokens around its texts."""
     plan: list[Part] = []
     for number, texts in enumerate(example.parts):
-        around = last if number == len(example.parts) - 1 else one
-        alone = [around.start, _run(texts, [False], [0]), around.end]
+        alone = [one.start, _run(texts, [False], [0]), one.end]
         plan += [*([Next()] if number else []), *(alone if len(texts) == 1 else of_sequences(texts, (), two))]
     return plan
 

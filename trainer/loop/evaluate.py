@@ -4,17 +4,19 @@ import time
 from typing import Any
 
 from trainer import ranks
+from trainer.config.evaluate import Evaluate
 from trainer.data.batches import Windows
 from trainer.engine.engine import Engine
+from trainer.loop import answers
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
 from trainer.tasks.objective import OUTPUTS, Objective
 
 
-def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) -> EvaluationMetrics:
+def evaluate(engine: Engine, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
     """One pass over the rows of a split; each term is divided by its count over all ranks and all rows.
 
-    Metrics are those of the outputs of all ranks, each example once.
+    Metrics are those of the outputs of all ranks, each example once, and of the answers that `settings` ask for.
     """
     began = time.monotonic()
     sums = dict.fromkeys(task.weights, 0.0)
@@ -40,6 +42,7 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) ->
     loss = sum(
         weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.weights.items()
     )
+    metrics = {**_metrics(task, outputs), **answers.measured(engine, task, windows.split, settings)}
     return EvaluationMetrics(
         step=state.step,
         epoch=state.epoch,
@@ -47,7 +50,7 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State) ->
         tokens=int(totals["tokens"]),
         targets=int(sum(totals[f"count {name}"] for name in task.weights)),
         seconds=time.monotonic() - began,
-        metrics=_metrics(task, outputs),
+        metrics=metrics,
     )
 
 

@@ -8,8 +8,10 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -27,7 +29,11 @@ from trainer.model.isolation import NO_INTERFACE
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-HEADS = {"causal_lm": AutoModelForCausalLM, "classify": AutoModelForSequenceClassification}
+HEADS = {
+    "causal_lm": AutoModelForCausalLM,
+    "classify": AutoModelForSequenceClassification,
+    "seq2seq": AutoModelForSeq2SeqLM,
+}
 """What transformers loads, by `task.kind`."""
 PROBLEMS = {
     "single": "single_label_classification",
@@ -104,6 +110,10 @@ def _made(
 def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str | None) -> PreTrainedModel:
     settings = recipe.model
     try:
+        config = AutoConfig.from_pretrained(
+            settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+        _check_head(recipe, config, "model.name")
         model: PreTrainedModel = kind.from_pretrained(
             settings.name,
             revision=settings.revision,
@@ -118,6 +128,14 @@ def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str 
     return model
 
 
+def _check_head(recipe: Recipe, config: PretrainedConfig, key: str) -> None:
+    """RecipeError where transformers has no such model with the task's head; code of its own may bring one."""
+    made = HEADS[recipe.task.kind]
+    if type(config) not in made._model_mapping and not getattr(config, "auto_map", None):
+        message = f"a {config.model_type} has no head for task.kind: {recipe.task.kind} ({made.__name__} knows none)"
+        raise RecipeError([Problem(key, f"{message}; name another model, or set another task.kind")])
+
+
 def _new(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, made: Any, head: dict[str, Any], attention: str | None
 ) -> PreTrainedModel:
@@ -127,7 +145,12 @@ def _new(
     settings.setdefault("vocab_size", len(tokenizer))
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         settings.setdefault(name, getattr(tokenizer, name))
+    if type(AutoConfig.for_model(kind)) in AutoModelForSeq2SeqLM._model_mapping:
+        # As T5 and Marian: what is written begins after the token that fills rows up.
+        settings.setdefault("decoder_start_token_id", padding_of(tokenizer))
+        settings.setdefault("forced_eos_token_id", None)
     config = AutoConfig.for_model(kind, **settings, **head)
+    _check_head(recipe, config, "model.config")
     model: PreTrainedModel = made.from_config(config, attn_implementation=attention, dtype=torch.float32)
     if recipe.task.writes:
         model.generation_config = GenerationConfig.from_model_config(config)

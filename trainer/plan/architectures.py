@@ -1,4 +1,4 @@
-"""Parameters of the model types that are known in closed form, from their settings alone.
+"""The model types that can be made anew: their settings, and the parameters of those that are known in closed form.
 
 The settings and their defaults are a generated table, model_defaults.json; this writes it again from the installed
 transformers, and the test of the same name compares the two:
@@ -17,7 +17,14 @@ from trainer.errors import Problem, did_you_mean
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 # What a new model takes from its tokenizer.
-FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+FROM_TOKENIZER = (
+    "vocab_size",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_eos_token_id",
+)
 # Older spellings that transformers folds into `rope_parameters`.
 _ROPE = ("rope_theta", "rope_scaling")
 _SIZES = (
@@ -33,7 +40,27 @@ _SIZES = (
     "n_head",
     "n_inner",
     "n_positions",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
 )
+
+
+_DIVIDED = (
+    ("n_embd", "n_head"),
+    ("hidden_size", "num_attention_heads"),
+    ("d_model", "encoder_attention_heads"),
+    ("d_model", "decoder_attention_heads"),
+)
+"""Widths, and the heads that share them."""
 
 
 @functools.cache
@@ -42,7 +69,7 @@ def _table() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def known() -> tuple[str, ...]:
-    """The model types that can be planned from their settings, and made anew."""
+    """The model types that can be made anew."""
     return tuple(_table())
 
 
@@ -55,12 +82,12 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def shapes(config: Mapping[str, Any]) -> Shapes | None:
     """Name and shape of each parameter of the causal language model, tied ones once; None where no formula is known."""
-    if config.get("model_type") not in known():
+    if config.get("model_type") not in _FORMULAS:
         return None
     settings = settings_of(config)
-    if config["model_type"] == "gpt2":
-        return None if settings["add_cross_attention"] else _gpt2(settings)
-    return _llama(settings)
+    if config["model_type"] == "gpt2" and settings["add_cross_attention"]:
+        return None
+    return _FORMULAS[config["model_type"]](settings)
 
 
 def _llama(settings: dict[str, Any]) -> Shapes:
@@ -107,6 +134,9 @@ def _gpt2(settings: dict[str, Any]) -> Shapes:
     yield from _norm("transformer.ln_f", hidden)
     if not settings["tie_word_embeddings"]:
         yield "lm_head.weight", (settings["vocab_size"], hidden)
+
+
+_FORMULAS = {"llama": _llama, "mistral": _llama, "qwen2": _llama, "qwen3": _llama, "gpt2": _gpt2}
 
 
 def _linear(name: str, rows: int, columns: int, bias: bool) -> Shapes:
@@ -169,18 +199,24 @@ def _wrong_setting(kind: str, key: str, value: Any, keys: set[str], entry: dict[
 
 def _heads(settings: dict[str, Any]) -> list[Problem]:
     """Sizes that do not divide one another, so that no such model can be built."""
-    hidden_key, heads_key = ("n_embd", "n_head") if "n_embd" in settings else ("hidden_size", "num_attention_heads")
-    hidden, heads = settings[hidden_key], settings[heads_key]
     found = []
-    if hidden % heads:
-        message = f"{hidden} is no multiple of {heads_key} {heads}; change one of the two"
-        found.append(Problem(f"model.config.{hidden_key}", message))
+    for hidden_key, heads_key in _DIVIDED:
+        # T5 names the width of a head itself.
+        if hidden_key not in settings or heads_key not in settings or "d_kv" in settings:
+            continue
+        hidden, heads = settings[hidden_key], settings[heads_key]
+        if hidden % heads:
+            message = f"{hidden} is no multiple of {heads_key} {heads}; change one of the two"
+            found.append(Problem(f"model.config.{hidden_key}", message))
+    if "rope_parameters" not in settings:
+        return found
+    hidden, heads = settings["hidden_size"], settings["num_attention_heads"]
     shared = settings.get("num_key_value_heads")
     if shared and heads % shared:
         message = f"{shared} does not divide num_attention_heads {heads}; set a number that does"
         found.append(Problem("model.config.num_key_value_heads", message))
     head = settings.get("head_dim") or hidden // heads
-    if "rope_parameters" in settings and head % 2:
+    if head % 2:
         message = f"{head} values a head; rotary positions need an even number"
         found.append(Problem("model.config.head_dim", message))
     return found

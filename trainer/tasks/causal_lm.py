@@ -18,10 +18,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.config.recipe import Recipe
 from trainer.data.batches import IGNORED, Batch, Collate, next_tokens
 from trainer.data.corpus import Corpus
+from trainer.data.encoded import Encoded
 from trainer.kernels import library
 from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
 from trainer.model.head import head_of
+from trainer.tasks.writing import Writer, Written
 
 COMPARED = 256
 """Tokens of each example that our forward is compared on."""
@@ -33,6 +35,11 @@ class NextToken:
     weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
     labels = None
 
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        """`tokenizer` writes answers; without one they are not asked for."""
+        self.tokenizer = tokenizer
+        self.writer: Writer | None = None
+
     def collate(self, split: str) -> Collate:
         """As the protocol says."""
         return next_tokens
@@ -43,7 +50,16 @@ class NextToken:
 
     def module(self, model: PreTrainedModel, compute: torch.dtype | None, *, whole: bool) -> nn.Module:
         """As the protocol says."""
+        self.writer = None if self.tokenizer is None else Writer(model, self.tokenizer, whole=whole)
         return CausalLM(model, compute, whole=whole)
+
+    def write(self, examples: Sequence[Encoded], tokens: int) -> list[Written]:
+        """What the model says after the first tokens of each example, up to those that are learned."""
+        assert self.writer is not None, "the objective of a run has a model and a tokenizer"
+        starts = [int(example.learned.argmax()) for example in examples]
+        prompts = [example.at(slice(start)) for example, start in zip(examples, starts, strict=True)]
+        answers = [example.tokens[start:] for example, start in zip(examples, starts, strict=True)]
+        return self.writer.write(prompts, answers, tokens)
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """None but the loss."""
@@ -52,7 +68,7 @@ class NextToken:
 
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> NextToken:
     """The objective of a recipe."""
-    return NextToken()
+    return NextToken(tokenizer)
 
 
 def counts(batches: Sequence[Batch]) -> dict[str, float]:

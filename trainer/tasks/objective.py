@@ -1,13 +1,15 @@
 """What the loop asks of a task; the loop knows no head and no metric."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from trainer.data.batches import Batch, Collate
+from trainer.data.encoded import Encoded
+from trainer.tasks.writing import Written
 
 
 class Objective(Protocol):
@@ -37,6 +39,17 @@ class Objective(Protocol):
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """What validation tells besides the loss, of the examples of all ranks in the order of their split."""
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A task whose model writes answers."""
+
+    def write(self, examples: Sequence[Encoded], tokens: int) -> list[Written]:
+        """What the model answers to examples, in at most so many tokens.
+
+        Weights are whole meanwhile, and all ranks ask equally often.
+        """
 
 
 OUTPUTS = "outputs"

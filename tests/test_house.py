@@ -93,7 +93,11 @@ def _files(folder: str, *others: str) -> set[str]:
 @pytest.mark.parametrize(
     ("kinds", "table", "files"),
     [
-        (set(BY_KIND), TASKS, _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "writing")),
+        (
+            set(BY_KIND),
+            TASKS,
+            _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "class_table", "writing"),
+        ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "lora_product")),
         (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),
     ],

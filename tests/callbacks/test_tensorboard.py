@@ -1,10 +1,13 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.loop.callback import EvaluationMetrics, StepMetrics
 from trainer.loop.state import State
+from trainer.tasks.class_table import of_single
 
 RECIPE = "model:\n  name: models/tiny\nbatch: {micro: 4}\n"
 
@@ -120,3 +123,17 @@ def test_end_without_a_start_does_nothing(tmp_path: Path) -> None:
     TensorBoard(tmp_path, RECIPE).end(State())
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_have_a_table_and_a_picture(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, RECIPE)
+    board.start(State())
+    classes = of_single(("cold", "warm"), np.array([0, 0, 1]), np.array([0, 1, 1]))
+    board.tested(State(), replace(validation(7, 1.0), classes=classes))
+    board.end(State())
+
+    found = read(tmp_path)
+    (image,) = found.Images("test/confusion")
+    assert (image.step, image.width > 100, image.height > 100) == (7, True, True)
+    (table,) = found.Tensors("test/labels/text_summary")
+    assert b"| warm | 0.500 | 1.000 | 0.667 | 1 |" in table.tensor_proto.string_val[0]

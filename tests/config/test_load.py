@@ -158,7 +158,8 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ),
         (
             "evaluate: 200",
-            "evaluate: 200 is not a mapping of keys; known: every, metric, mode, patience, sample_tokens, samples",
+            "evaluate: 200 is not a mapping of keys; known: answer_seconds, answer_tokens, answered, answers, every, "
+            "metric, mode, patience, sample_tokens, samples",
         ),
         ("batch: {micro: 2.5}", "batch.micro: 2.5 is not a whole number"),
         ("batch: {micro: 0}", "batch.micro: 0 is less than 1"),

@@ -57,11 +57,11 @@ class MetricsFile(Callback):
 
     def evaluated(self, state: State, metrics: EvaluationMetrics) -> None:
         """Writes the metrics of the validation rows."""
-        self._write({"split": "validation", **vars(metrics)})
+        self._write({"split": "validation", **_numbers(metrics)})
 
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
         """Writes the metrics of the test rows."""
-        self._write({"split": "test", **vars(metrics)})
+        self._write({"split": "test", **_numbers(metrics)})
 
     def end(self, state: State) -> None:
         """Closes the file."""
@@ -88,6 +88,10 @@ class MetricsFile(Callback):
         return RunError(
             f"{self.path}: cannot be written ({why}); make room or mend it, then start the same command again"
         )
+
+
+def _numbers(metrics: EvaluationMetrics) -> dict[str, Any]:
+    return {key: value for key, value in vars(metrics).items() if key in KEYS}
 
 
 def encode(event: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from trainer.callbacks.confusion import picture
 from trainer.loop.callback import Callback, EvaluationMetrics, StepMetrics
 from trainer.loop.state import State
 
@@ -54,6 +55,10 @@ class TensorBoard(Callback):
     def _measured(self, split: str, metrics: EvaluationMetrics) -> None:
         for name, value in {"loss": metrics.loss, **metrics.metrics}.items():
             self._writer.add_scalar(f"{split}/{name}", value, metrics.step)
+        if metrics.classes is not None:
+            self._writer.add_text(f"{split}/labels", metrics.classes.markdown(), metrics.step)
+            if (shown := picture(metrics.classes)) is not None:
+                self._writer.add_image(f"{split}/confusion", shown, metrics.step, dataformats="HWC")
         self._writer.flush()
 
     def end(self, state: State) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainer.loop.state import State
+from trainer.tasks.class_table import ClassTable
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class EvaluationMetrics:
     """Seconds that it took."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What the task measures besides the loss."""
+    classes: ClassTable | None = None
+    """How well each label is told, on rank 0; None where the task has no labels."""
 
     def value(self, name: str) -> float | None:
         """The loss or a metric; None where these rows do not define it."""

@@ -10,7 +10,8 @@ from trainer.engine.engine import Engine
 from trainer.loop import answers
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
-from trainer.tasks.objective import OUTPUTS, Objective
+from trainer.tasks.class_table import ClassTable
+from trainer.tasks.objective import OUTPUTS, Objective, TellsClasses
 
 
 def evaluate(engine: Engine, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
@@ -42,7 +43,8 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State, se
     loss = sum(
         weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.weights.items()
     )
-    metrics = {**_metrics(task, outputs), **answers.measured(engine, task, windows.split, settings)}
+    measured, classes = _measured(task, outputs)
+    metrics = {**measured, **answers.measured(engine, task, windows.split, settings)}
     return EvaluationMetrics(
         step=state.step,
         epoch=state.epoch,
@@ -51,12 +53,13 @@ def evaluate(engine: Engine, task: Objective, windows: Windows, state: State, se
         targets=int(sum(totals[f"count {name}"] for name in task.weights)),
         seconds=time.monotonic() - began,
         metrics=metrics,
+        classes=classes,
     )
 
 
-def _metrics(task: Objective, own: list[tuple[int, Any]]) -> dict[str, float]:
+def _measured(task: Objective, own: list[tuple[int, Any]]) -> tuple[dict[str, float], ClassTable | None]:
     """What rank 0 measures of the outputs of all ranks, each beside the number of its example."""
     gathered = sorted((pair for pairs in ranks.gather(own) for pair in pairs), key=lambda pair: pair[0])
-    found = task.metrics([output for _, output in gathered]) if gathered else {}
-    shared: dict[str, float] = ranks.broadcast(found)
-    return shared
+    outputs = [output for _, output in gathered]
+    shared: dict[str, float] = ranks.broadcast(task.metrics(outputs) if outputs else {})
+    return shared, task.classes(outputs) if outputs and isinstance(task, TellsClasses) else None

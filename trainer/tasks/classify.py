@@ -28,8 +28,9 @@ from trainer.data.targets import Labels
 from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.kernels import library
 from trainer.model.attention import own_attention
-from trainer.tasks import label_metrics
+from trainer.tasks import class_table, label_metrics
 from trainer.tasks.causal_lm import takes_types
+from trainer.tasks.class_table import ClassTable
 from trainer.tasks.objective import OUTPUTS
 
 
@@ -69,6 +70,15 @@ class OfLabels:
         """As the protocol says."""
         logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
         return label_metrics.measure(self.settings.problem, logits, labels)
+
+    def classes(self, outputs: Sequence[Any]) -> ClassTable | None:
+        """As the protocol says."""
+        logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
+        if self.settings.problem == "single":
+            return class_table.of_single(self.labels, labels, logits.argmax(axis=1))
+        if self.settings.problem == "multiple":
+            return class_table.of_multiple(self.labels, labels > 0.5, logits > 0)
+        return None
 
 
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfLabels:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from trainer.data.batches import Batch, Collate
 from trainer.data.encoded import Encoded
+from trainer.tasks.class_table import ClassTable
 from trainer.tasks.writing import Written
 
 
@@ -50,6 +51,14 @@ class Writes(Protocol):
 
         Weights are whole meanwhile, and all ranks ask equally often.
         """
+
+
+@runtime_checkable
+class TellsClasses(Protocol):
+    """A task that chooses among labels."""
+
+    def classes(self, outputs: Sequence[Any]) -> ClassTable | None:
+        """How well each label is told, of what `metrics` gets; None where a number is learned."""
 
 
 OUTPUTS = "outputs"

@@ -98,7 +98,7 @@ def _files(folder: str, *others: str) -> set[str]:
             TASKS,
             _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "class_table", "writing"),
         ),
-        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "lora_product")),
+        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
         (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),
     ],
 )

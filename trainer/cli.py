@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -27,7 +27,14 @@ Overrides = Annotated[
         metavar="[SECTION.KEY=VALUE]...", help="Settings that stand above those of the file.", show_default=False
     ),
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The output folder of a finished run.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+
+
+PER_LABEL = ("label", "precision", "recall", "f1", "examples")
+"""What JSON tells of each label."""
 
 
 @app.callback(invoke_without_command=True)
@@ -105,6 +112,62 @@ def data(
         data_terminal.show(report, Console(highlight=False, emoji=False))
     if report.problems:
         raise DataError(report.problems)
+
+
+@app.command(epilog="Example: shardtune evaluate runs/headlines --split test")
+def evaluate(
+    run: RunFolder,
+    settings: Overrides = None,
+    split: Annotated[
+        Literal["validation", "test"] | None,
+        typer.Option(help="Its own rows; left out: test where there are any.", show_default=False),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Rows in the format of the training rows.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a finished run on rows that it has not seen: its own, or those of a file."""
+    from trainer import finished
+
+    name, found = finished.measure(finished.open_run(run, settings or []), split, rows)
+    metrics = {"loss": found.loss, **found.metrics}
+    if as_json:
+        told = [] if found.classes is None else [dict(zip(PER_LABEL, row, strict=True)) for row in found.classes.rows()]
+        _print_json({"rows": name, "targets": found.targets, "metrics": metrics, "labels": told})
+        return
+    typer.echo(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+    if found.classes is not None:
+        from trainer.report.class_terminal import show
+
+        show(found.classes, Console(highlight=False, emoji=False))
+
+
+@app.command(epilog="Example: shardtune predict runs/headlines --input new.jsonl --output said.jsonl")
+def predict(
+    run: RunFolder,
+    rows: Annotated[
+        Path,
+        typer.Option("--input", metavar="FILE", help="Rows in the format of the training rows.", show_default=False),
+    ],
+    settings: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write; left out: the terminal.", show_default=False),
+    ] = None,
+) -> None:
+    """Write what a finished run says to each row of a file, as JSON lines."""
+    from trainer import finished
+    from trainer.plan.files import write_lines
+
+    said = finished.predict(finished.open_run(run, settings or []), rows)
+    lines = (json.dumps(row, ensure_ascii=False) for row in said)
+    if output is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        write_lines(output, lines)
 
 
 @app.command(epilog="Example: shardtune schema > recipe.schema.json")

@@ -22,4 +22,6 @@ def save_adapter(folder: Path, engine: Engine, adapted: Adapted, tokenizer: PreT
         with written_whole(folder) as unfinished:
             adapted.save(unfinished, tensors)
             tokenizer.save_pretrained(unfinished)
+            # It tells the labels of a head, which the weights below do not know.
+            adapted.model.config.save_pretrained(unfinished)
     ranks.barrier()

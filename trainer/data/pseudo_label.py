@@ -20,9 +20,10 @@ from trainer.data.example import Example
 from trainer.data.findings import Findings
 from trainer.data.formats import parse
 from trainer.data.leakage import asked
+from trainer.data.result import result_of
 from trainer.data.row import LeftOut, Row
 from trainer.data.sources import identity, read
-from trainer.errors import Problem, RecipeError
+from trainer.errors import Problem
 from trainer.plan.files import write_text
 
 ANSWERS = "pseudo.jsonl"
@@ -151,16 +152,7 @@ def _answered(unlabelled: _Unlabelled, source: Source, given: Answer) -> Mapping
 
 
 def _result(settings: PseudoLabel) -> Path:
-    """The folder of what a run made; RecipeError where there is none."""
-    folder = Path(settings.run).expanduser()
-    if not (folder / "recipe.yaml").is_file():
-        message = f"{settings.run} is no run folder: it holds no recipe.yaml; name the output of a finished run"
-        raise RecipeError([Problem("data.pseudo_label.run", message)])
-    for result in (folder / "model", folder / "adapter"):
-        if result.is_dir():
-            return result
-    message = f"{settings.run} holds neither model nor adapter: the run is not finished; train it to its end first"
-    raise RecipeError([Problem("data.pseudo_label.run", message)])
+    return result_of(settings.run, "data.pseudo_label.run")
 
 
 def _key(settings: PseudoLabel) -> str:

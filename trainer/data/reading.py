@@ -13,32 +13,39 @@ from trainer.data.targets import wrong_label
 from trainer.errors import Problem
 
 
-def read_for(task: Task, row: Row, source: Source, key: str) -> Example | Problem:
-    """What a row says, checked for what the task learns of it; `key` is the source's own."""
-    reader = _READERS.get(task.kind)
-    return parse(row, source, key) if reader is None else reader(task, row, source, key)
+def read_for(task: Task, row: Row, source: Source, key: str, *, answered: bool = True) -> Example | Problem:
+    """What a row says, checked for what the task learns of it; `key` is the source's own.
+
+    Unless `answered` it need not hold what is learned.
+    """
+    reader = _READERS.get(task.kind, _as_its_format_says)
+    return reader(task, row, source, key, answered)
 
 
-def _labelled(task: Any, row: Row, source: Source, key: str) -> Example | Problem:
+def _as_its_format_says(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    return parse(row, source, key, answered=answered)
+
+
+def _labelled(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """A text, or several; the label stands in a column of its own."""
     example = parse(row, source, key, answered=False)
-    wrong = None if isinstance(example, Problem) else wrong_label(task, row.values)
+    wrong = wrong_label(task, row.values) if answered and not isinstance(example, Problem) else None
     return example if wrong is None else row.bad(wrong)
 
 
-def _source_and_target(task: Any, row: Row, source: Source, key: str) -> Example | Problem:
-    """Two texts that the model reads apart."""
-    example = parse(row, source, key)
+def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """Two texts that the model reads apart; the second one is empty where it need not be there."""
+    example = parse(row, source, key, answered=answered)
     if isinstance(example, Problem):
         return example
-    asked, wanted = (piece.text for piece in example.pieces)
-    if not wanted.strip():
+    asked, wanted = (*(piece.text for piece in example.pieces), "")[:2]
+    if answered and not wanted.strip():
         column = source.fields.get("completion", "completion")
         return row.bad(f"{column} is empty, so there is nothing to learn; leave the row out or give it text")
     return replace(example, pieces=(), parts=((task.prefix + asked,), (wanted,)))
 
 
-_READERS: Mapping[str, Callable[[Any, Row, Source, str], Example | Problem]] = {
+_READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem]] = {
     "classify": _labelled,
     "seq2seq": _source_and_target,
 }

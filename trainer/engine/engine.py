@@ -37,10 +37,20 @@ class Shards:
         return f"{kind} on {self.ranks} process{'es' if self.ranks > 1 else ''}"
 
 
-class Engine(Protocol):
-    """Made before the model, because ZeRO-3 must be there while weights are read."""
+class Looks(Protocol):
+    """What looks at rows without training on them."""
 
     device: torch.device
+
+    def evaluate(self, batch: Batch) -> Terms:
+        """The terms without gradients, in evaluation mode."""
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """The whole weights on every rank, for generation."""
+
+
+class Engine(Looks, Protocol):
+    """Made before the model, because ZeRO-3 must be there while weights are read."""
 
     @property
     def shards(self) -> Shards:
@@ -64,9 +74,6 @@ class Engine(Protocol):
     def step(self, lr: float) -> float | None:
         """Clips, updates, clears; the gradient's norm before clipping, None where the engine does not tell it."""
 
-    def evaluate(self, batch: Batch) -> Terms:
-        """The terms without gradients, in evaluation mode."""
-
     def save_state(self, folder: Path) -> None:
         """Weights and optimizer into a folder that is there on every rank; all ranks call it."""
 
@@ -84,9 +91,6 @@ class Engine(Protocol):
 
     def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """These entries of the module's state in full, one at a time; all ranks iterate, rank 0 uses what it gets."""
-
-    def gathered(self) -> AbstractContextManager[None]:
-        """The whole weights on every rank, for generation."""
 
     def release(self) -> None:
         """Lets go of weights and optimizer; the engine is not used again."""

@@ -8,7 +8,7 @@ import numpy as np
 from trainer import ranks
 from trainer.config.evaluate import Evaluate
 from trainer.data.split import Split
-from trainer.engine.engine import Engine
+from trainer.engine.engine import Looks
 from trainer.tasks import answer_metrics
 from trainer.tasks.objective import Objective, Writes
 from trainer.tasks.writing import Written
@@ -17,7 +17,7 @@ TOGETHER = 16
 """Answers that are written at a time."""
 
 
-def measured(engine: Engine, task: Objective, split: Split, settings: Evaluate) -> dict[str, float]:
+def measured(engine: Looks, task: Objective, split: Split, settings: Evaluate) -> dict[str, float]:
     """What `evaluate.answers` names, of rows that are spread evenly over the split; each rank writes its share.
 
     No new batch is begun after `evaluate.answer_seconds`; `answered` says how many rows that left, where it left some.
@@ -42,7 +42,7 @@ def _spread(split: Split, count: int | None) -> list[int]:
     return [int(row) for row in np.unique(np.linspace(0, len(split) - 1, most).astype(np.int64))]
 
 
-def _written(engine: Engine, task: Writes, split: Split, rows: Sequence[int], settings: Evaluate) -> dict[int, Written]:
+def _written(engine: Looks, task: Writes, split: Split, rows: Sequence[int], settings: Evaluate) -> dict[int, Written]:
     """The answers of all ranks, by the number of the example."""
     # Alike in length, so that little is padded.
     ordered = sorted(rows, key=lambda row: (int(split.lengths[row]), row))

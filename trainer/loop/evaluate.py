@@ -6,7 +6,7 @@ from typing import Any
 from trainer import ranks
 from trainer.config.evaluate import Evaluate
 from trainer.data.batches import Windows
-from trainer.engine.engine import Engine
+from trainer.engine.engine import Looks
 from trainer.loop import answers
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
@@ -14,7 +14,7 @@ from trainer.tasks.class_table import ClassTable
 from trainer.tasks.objective import OUTPUTS, Objective, TellsClasses
 
 
-def evaluate(engine: Engine, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
+def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
     """One pass over the rows of a split; each term is divided by its count over all ranks and all rows.
 
     Metrics are those of the outputs of all ranks, each example once, and of the answers that `settings` ask for.

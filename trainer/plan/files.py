@@ -1,6 +1,7 @@
 """Small files of a run folder, written whole or not at all."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ def write_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """A line at a time, likewise; what raises meanwhile leaves nothing behind."""
+    unfinished = path.with_name(f".{path.name}")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -29,6 +29,15 @@ class ClassTable:
         columns = (self.precision, self.recall, self.f1, self.support)
         yield from zip(self.names, *(column.tolist() for column in columns), strict=True)
 
+    def confused(self) -> list[tuple[str, str, int]]:
+        """A label, what was said in its place, and how often; the most frequent first."""
+        if self.confusion is None:
+            return []
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        pairs = [(int(count), *map(int, place)) for place, count in np.ndenumerate(wrong) if count]
+        ordered = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))
+        return [(self.names[label], self.names[said], count) for count, label, said in ordered]
+
     def markdown(self) -> str:
         """The same as a table."""
         lines = ["| label | precision | recall | F1 | examples |", "|---|---|---|---|---|"]

@@ -25,13 +25,14 @@ from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.targets import Labels
+from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.tasks import class_table, label_metrics
 from trainer.tasks.causal_lm import takes_types
 from trainer.tasks.class_table import ClassTable
-from trainer.tasks.objective import OUTPUTS
+from trainer.tasks.objective import OUTPUTS, Predict
 
 
 class OfLabels:
@@ -85,6 +86,26 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     """The objective of a recipe; DataError for labels that do not fit."""
     assert isinstance(recipe.task, Classify), "the table names the kind"
     return OfLabels(recipe.task, targets.of_corpus(recipe.task, corpus))
+
+
+def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+    """The likeliest label and the probability of each; of several labels those above one half; or a number."""
+    assert isinstance(recipe.task, Classify), "the table names the kind"
+    problem, names = recipe.task.problem, [model.config.id2label[number] for number in range(model.config.num_labels)]
+    module = Classifier(model, recipe.task)
+    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+
+    def predict(examples: Sequence[Encoded]) -> list[dict[str, Any]]:
+        logits = module.logits(batch_of(examples, layout).to(model.device)).float()
+        if problem == "regression":
+            return [{"number": number} for number in logits[:, 0].tolist()]
+        chances = (logits.softmax(dim=1) if problem == "single" else logits.sigmoid()).tolist()
+        scores = [dict(zip(names, each, strict=True)) for each in chances]
+        if problem == "single":
+            return [{"label": max(each, key=each.__getitem__), "scores": each} for each in scores]
+        return [{"labels": [name for name in names if each[name] > 0.5], "scores": each} for each in scores]
+
+    return predict
 
 
 def _class_weights(settings: Classify, labels: Labels) -> torch.Tensor | None:

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
 from trainer.tasks import causal_lm, classify, seq2seq
-from trainer.tasks.objective import Objective
+from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
     "causal_lm": causal_lm.objective,
     "classify": classify.objective,
     "seq2seq": seq2seq.objective,
 }
+PREDICTORS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
+    "classify": classify.predictor,
+    "seq2seq": seq2seq.predictor,
+}
+"""What finished runs say to rows; a language model answers by `data/answers.py`."""

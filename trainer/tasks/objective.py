@@ -1,6 +1,6 @@
 """What the loop asks of a task; the loop knows no head and no metric."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -60,6 +60,9 @@ class TellsClasses(Protocol):
     def classes(self, outputs: Sequence[Any]) -> ClassTable | None:
         """How well each label is told, of what `metrics` gets; None where a number is learned."""
 
+
+Predict = Callable[[Sequence[Encoded]], list[dict[str, Any]]]
+"""What a finished run says to rows: the same number of rows that JSON can hold."""
 
 OUTPUTS = "outputs"
 """What a module's forward says of single examples, beside the terms of its loss."""

@@ -26,6 +26,7 @@ from trainer.model.attention import own_attention
 from trainer.model.cross_entropy import Loss
 from trainer.model.head import head_of
 from trainer.tasks import causal_lm
+from trainer.tasks.objective import Predict
 from trainer.tasks.writing import Writer, Written
 
 
@@ -68,6 +69,18 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     """The objective of a recipe."""
     assert isinstance(recipe.task, Seq2Seq), "the table names the kind"
     return TargetAfterSource(recipe.task, tokenizer)
+
+
+def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+    """What the model writes."""
+    writer = Writer(model, tokenizer, whole=True)
+
+    def predict(examples: Sequence[Encoded]) -> list[dict[str, Any]]:
+        sources = [example.apart()[0] for example in examples]
+        nothing = [source.tokens[:0] for source in sources]
+        return [{"answer": said.answer} for said in writer.write(sources, nothing, recipe.evaluate.answer_tokens)]
+
+    return predict
 
 
 def collate(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:

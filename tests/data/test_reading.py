@@ -1,0 +1,41 @@
+from typing import Any
+
+import pytest
+
+from trainer.config.data import Source
+from trainer.config.task import Classify, Seq2Seq
+from trainer.data.example import Example
+from trainer.data.reading import read_for
+from trainer.data.row import BadRow, Row
+
+PAIRS = Source(path="a.jsonl", format="completion", fields={"prompt": "en", "completion": "fr"})
+
+
+def read(task: Any, source: Source, values: dict[str, Any], answered: bool = True) -> Example | str:
+    found = read_for(task, Row("a.jsonl", 3, values), source, "data.train.0", answered=answered)
+    if isinstance(found, Example):
+        return found
+    assert isinstance(found, BadRow)
+    return str(found)
+
+
+def test_a_source_and_its_target_are_read_apart() -> None:
+    task = Seq2Seq(kind="seq2seq", prefix="say: ")
+    found = read(task, PAIRS, {"en": "two", "fr": "deux"})
+    assert isinstance(found, Example)
+    assert (found.parts, found.pieces) == ((("say: two",), ("deux",)), ())
+    assert read(task, PAIRS, {"en": "two", "fr": " "}) == (
+        "a.jsonl:3: fr is empty, so there is nothing to learn; leave the row out or give it text"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "values"),
+    [
+        (Seq2Seq(kind="seq2seq"), PAIRS, {"en": "two"}),
+        (Classify(kind="classify"), Source(path="a.jsonl", format="text"), {"text": "two"}),
+    ],
+)
+def test_who_is_asked_needs_no_answer(task: Any, source: Source, values: dict[str, Any]) -> None:
+    assert isinstance(read(task, source, values, answered=False), Example)
+    assert isinstance(read(task, source, values), str)

@@ -1,0 +1,59 @@
+"""The model of a finished run: its own weights, or those that its adapter stands on with the adapter beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers.utils import logging
+
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem, RecipeError
+from trainer.model.load import DTYPES, HEADS
+
+OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id")
+"""What a configuration says of a head, which that of the weights below an adapter does not know."""
+
+
+def load_finished(recipe: Recipe, result: Path, tokens: int, device: torch.device) -> PreTrainedModel:
+    """The model in `model.dtype` for rows that are padded; `tokens` are those of the result's tokenizer.
+
+    RecipeError where the weights below an adapter do not load.
+    """
+    made = HEADS[recipe.task.kind]
+    keys: dict[str, Any] = {
+        "dtype": DTYPES[recipe.model.dtype],
+        "trust_remote_code": recipe.model.trust_remote_code,
+    }
+    if result.name == "model":
+        model: PreTrainedModel = made.from_pretrained(result, **keys)
+    else:
+        model = _adapted(recipe, made, result, tokens, keys)
+    model.config.use_cache = False
+    return model.to(device).eval()
+
+
+def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[str, Any]) -> PreTrainedModel:
+    # Here, because peft takes two seconds to import.
+    from peft import PeftModel
+
+    level = logging.get_verbosity()
+    # A head that comes with the adapter is told as missing.
+    logging.set_verbosity_error()
+    try:
+        trusted = {"trust_remote_code": recipe.model.trust_remote_code}
+        config = AutoConfig.from_pretrained(recipe.model.name, revision=recipe.model.revision, **trusted)
+        own = AutoConfig.from_pretrained(result, **trusted)
+        for name in OF_HEADS:
+            setattr(config, name, getattr(own, name))
+        base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys)
+    except (OSError, ValueError) as error:
+        message = f"{recipe.model.name}, which {result} stands on, does not load: {str(error).splitlines()[0]}"
+        raise RecipeError([Problem("model.name", message)]) from error
+    finally:
+        logging.set_verbosity(level)
+    if tokens > base.get_input_embeddings().num_embeddings:
+        base.resize_token_embeddings(tokens, mean_resizing=False)
+    wrapped: Any = PeftModel.from_pretrained(base, str(result))
+    inner: PreTrainedModel = wrapped.base_model.model
+    return inner

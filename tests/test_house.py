@@ -96,7 +96,7 @@ def _files(folder: str, *others: str) -> set[str]:
         (
             set(BY_KIND),
             TASKS,
-            _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "class_table", "writing"),
+            _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "class_table", "eyes", "writing"),
         ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
         (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),

@@ -123,6 +123,9 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
 
 def _answers(run: Finished, source: Source, examples: list[Example]) -> list[dict[str, Any]]:
     """What a language model answers, and how sure it is; `why` beside an answer that is none."""
+    if run.recipe.task.kind != "causal_lm":
+        message = f"predict does not ask runs of task.kind: {run.recipe.task.kind} yet; evaluate measures them"
+        raise RecipeError([Problem("RUN", message)])
     if source.format not in ANSWERED:
         message = f"rows of the format {source.format} ask nothing; a run answers those of {', '.join(ANSWERED)}"
         raise RecipeError([Problem("RUN", message)])

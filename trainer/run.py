@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
@@ -56,7 +55,7 @@ from trainer.plan.plan import Plan
 from trainer.report.closing import closing as report_of
 from trainer.strategy import strategies
 from trainer.tasks.kinds import TASKS
-from trainer.tasks.objective import Objective
+from trainer.tasks.objective import Objective, Sees
 from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
@@ -97,11 +96,12 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
             _write_plan(folder, choose_checkpointing(recipe, plan, module, window, engine, resting, say))
-        asked = corpus.validation or corpus.train
+        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), task.collate)
+        trained = steps.held_out(recipe, tokenizer, {"train": corpus.train}, task.collate)
+        asked = held_out.get("validation") or trained.get("train")
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric)
-        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), task.collate)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:
@@ -109,7 +109,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             if state.step >= state.steps:
                 _take_best(folder, state, engine, say)
                 _test(recipe, engine, task, held_out.get("test"), state, callbacks)
-                _save_result(folder, engine, adapted, tokenizer)
+                _save_result(folder, engine, adapted, task.processor if isinstance(task, Sees) else tokenizer)
                 _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
             status = "completed" if state.step >= state.steps else "stopped"
         finally:
@@ -204,8 +204,8 @@ def _test(
         callback.tested(state, metrics)
 
 
-def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The whole model, or what an adapter added to it."""
+def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: Any) -> None:
+    """The whole model, or what an adapter added to it; with the tokenizer or the processor that it came with."""
     if adapted.save is None:
         save_model(folder / "model", engine, adapted.model, tokenizer)
     else:

@@ -17,7 +17,7 @@ from trainer.model import new_rows
 from trainer.plan import adapter_parameters
 from trainer.plan.parameters import parameter
 
-_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM"}
+_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"}
 """What peft calls the tasks."""
 _PEFT = "base_model.model."
 """What peft's names begin with."""

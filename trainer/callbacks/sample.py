@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainer.config.evaluate import Evaluate as Settings
-from trainer.data.corpus import Split
+from trainer.data.batches import Windows
 from trainer.engine.engine import Engine
 from trainer.plan.files import write_json
 from trainer.tasks.objective import Objective, Writes
@@ -20,14 +20,15 @@ def write_samples(folder: Path, when: str, samples: Sequence[Written]) -> None:
     write_json(path, held | {when: [asdict(sample) for sample in samples]})
 
 
-def samples(settings: Settings, engine: Engine, task: Objective, rows: Split | None) -> list[Written]:
+def samples(settings: Settings, engine: Engine, task: Objective, windows: Windows | None) -> list[Written]:
     """One sample for each of the first `evaluate.samples` rows that begin with a prompt; all ranks call it.
 
-    `rows` are asked; None where the training rows are a stream and there are no others.
+    The rows of `windows` are asked; None where the training rows are a stream and there are no others.
     """
-    if rows is None or settings.samples == 0:
+    if windows is None or settings.samples == 0:
         return []
     assert isinstance(task, Writes), "the rules ask no other task"
+    rows = windows.split
     chosen = [row for row in range(len(rows)) if not rows.learned(row)[0]][: settings.samples]
     with engine.gathered():
-        return task.write([rows.example(row) for row in chosen], settings.sample_tokens) if chosen else []
+        return task.write(windows.asked(chosen), settings.sample_tokens) if chosen else []

@@ -114,9 +114,39 @@ class Seq2Seq(Section):
         return self.model_dump_json(include={"kind", "prefix"})
 
 
-KINDS: tuple[type[CausalLM] | type[Classify] | type[Seq2Seq], ...] = (CausalLM, Classify, Seq2Seq)
+class ImageText(Section):
+    """The answers of conversations about images, by a model that sees them; what is seen is not learned."""
+
+    packs: ClassVar[bool] = False
+    learns_tokens: ClassVar[bool] = True
+    formats: ClassVar[tuple[Format, ...]] = ("image_text",)
+    arrays: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[bool] = True
+
+    kind: Literal["image_text"]
+    """What is learned: answers about images."""
+
+    def metrics(self) -> tuple[str, ...]:
+        """What validation measures, the loss first."""
+        return ("loss",)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the files that hold what is learned."""
+        return ()
+
+    def rows(self) -> str:
+        """What decides how a row is read and written."""
+        return self.kind
+
+
+KINDS: tuple[type[CausalLM] | type[Classify] | type[Seq2Seq] | type[ImageText], ...] = (
+    CausalLM,
+    Classify,
+    Seq2Seq,
+    ImageText,
+)
 BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}  # type: ignore[union-attr]
 """The settings of each `task.kind`."""
 DEFAULT = "causal_lm"
 
-Task = Annotated[CausalLM | Classify | Seq2Seq, Field(discriminator="kind")]
+Task = Annotated[CausalLM | Classify | Seq2Seq | ImageText, Field(discriminator="kind")]

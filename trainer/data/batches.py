@@ -155,9 +155,13 @@ class Windows:
         mine = share_out(rows, self.split.lengths, self.layout, self.ranks)[self.rank]
         return Window(tuple(self._batch(group, math.ceil(epoch) - 1) for group in mine), len(rows), epoch)
 
-    def _batch(self, rows: Sequence[int], epoch: int) -> Batch:
-        batch = self.collate(rows, [self.split.example(row) for row in rows], self.layout, epoch)
-        return replace(batch, rows=tuple(rows))
+    def asked(self, rows: Sequence[int]) -> Batch:
+        """Some examples in padded rows, for the model to answer."""
+        return self._batch(rows, 0, replace(self.layout, packing=False))
+
+    def _batch(self, rows: Sequence[int], epoch: int, layout: Layout | None = None) -> Batch:
+        examples = [self.split.example(row) for row in rows]
+        return replace(self.collate(rows, examples, layout or self.layout, epoch), rows=tuple(rows))
 
     def __iter__(self) -> Iterator[Window]:
         """One pass; a thread makes the next window while one is computed."""

@@ -12,6 +12,7 @@ import numpy as np
 from trainer.data.duplicates import PERMUTATIONS, signature
 from trainer.data.encoded import Encoded
 from trainer.data.example import Example
+from trainer.data.kept_images import IMAGES, kept
 from trainer.data.label_noise import text_of
 from trainer.data.leakage import prompt_digest
 from trainer.data.row import LeftOut
@@ -59,6 +60,13 @@ class Wanted:
     """What near duplicates are found by."""
     texts: bool = False
     """What labels are given to."""
+    images: bool = False
+    """What stands where the texts have marks for images."""
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """Those of the files, and that of the images."""
+        return (*self.columns, IMAGES) if self.images else self.columns
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -80,6 +88,8 @@ class Chunk:
     files: Sequence[str]
     columns: Mapping[str, Sequence[Any]]
     """The values of each column [N], as JSON has them."""
+    images: Mapping[str, bytes]
+    """What rows hold of images themselves, by digest."""
     marks: Sequence[str]
     """The tags that the array `marks` numbers."""
     texts: Sequence[str]
@@ -106,7 +116,8 @@ class Making:
         self._numbers: dict[str, list[int]] = {name: [] for name in _NUMBERS}
         self._signatures: list[np.ndarray[Any, Any]] = []
         self._files: dict[str, int] = {}
-        self._columns: dict[str, list[Any]] = {name: [] for name in wanted.columns}
+        self._columns: dict[str, list[Any]] = {name: [] for name in wanted.all_columns}
+        self._images: dict[str, bytes] = {}
         self._marks: dict[str, int] = {}
         self._texts: list[str] = []
 
@@ -127,8 +138,10 @@ class Making:
         }
         for name, number in facts.items():
             self._numbers[name].append(number)
-        for name, values in self._columns.items():
-            values.append(example.columns.get(name))
+        for name in self.wanted.columns:
+            self._columns[name].append(example.columns.get(name))
+        if self.wanted.images:
+            self._columns[IMAGES].append([kept(image, self._images) for image in example.images])
         if self.wanted.signatures:
             self._signatures.append(signature(example))
         if self.wanted.texts:
@@ -162,6 +175,7 @@ class Making:
             arrays=arrays,
             files=tuple(self._files),
             columns=self._columns,
+            images=self._images,
             marks=tuple(self._marks),
             texts=self._texts,
             left_out=self.left_out,

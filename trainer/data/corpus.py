@@ -11,6 +11,7 @@ from trainer.config.recipe import Recipe
 from trainer.data.encode import Encoder
 from trainer.data.facts import Facts, Numbers
 from trainer.data.formats import check_fields
+from trainer.data.kept_images import IMAGES, KeptImages
 from trainer.data.preparation import CHOSEN, CONTENT, SPLITS, Preparation, splits_of
 from trainer.data.rank_zero import on_rank_zero
 from trainer.data.split import Split
@@ -50,6 +51,10 @@ class Corpus:
     def row_of(self, split: str) -> Numbers:
         """The row, among those of a split, that each of its examples was made of [M]."""
         return self._store(split).row_of(self.rows[split])
+
+    def images(self, split: str) -> KeptImages:
+        """The images of the examples of a split, where they are kept."""
+        return KeptImages(self.facts(split).columns[IMAGES], self.row_of(split), self._store(split).folder)
 
     def _store(self, split: str) -> Store:
         return self.stores[split if split in self.stores else "train"]

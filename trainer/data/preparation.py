@@ -113,6 +113,7 @@ class Preparation:
             of_tokens=self._of_tokens(name) if is_split else (),
             columns=columns(self.recipe) if is_split else (),
             signatures=wants_signatures(self.data),
+            images=is_split and self.recipe.task.kind == "image_text",
             texts=name == "train" and self.data.clean.label_noise is not None,
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from trainer.data.chunk import KINDS, Chunk, Wanted
 from trainer.data.facts import Column, Facts, Numbers
+from trainer.data.kept_images import write_kept
 from trainer.data.row import BadRow, LeftOut
 from trainer.data.split import Split
 
@@ -56,8 +57,8 @@ class Writer:
 
     def __init__(self, folder: Path, wanted: Wanted) -> None:
         arrays = ["starts", *wanted.arrays]
-        self.folder, self.info = folder, Info(arrays, columns={name: [] for name in wanted.columns})
-        self._codes: dict[str, dict[str, int]] = {name: {} for name in wanted.columns}
+        self.folder, self.info = folder, Info(arrays, columns={name: [] for name in wanted.all_columns})
+        self._codes: dict[str, dict[str, int]] = {name: {} for name in wanted.all_columns}
         self._files: dict[str, int] = {}
         self._marks: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
@@ -67,7 +68,7 @@ class Writer:
         )
         self._arrays = {name: self._growing(name, KINDS.get(name, np.int64)) for name in arrays}
         self._columns = {
-            name: self._growing(f"column.{number}", np.int32) for number, name in enumerate(wanted.columns)
+            name: self._growing(f"column.{number}", np.int32) for number, name in enumerate(wanted.all_columns)
         }
 
     def __enter__(self) -> "Writer":
@@ -97,6 +98,7 @@ class Writer:
             array.append(arrays[name])
         for name, column in self._columns.items():
             column.append(np.array([self._code(name, value) for value in chunk.columns[name]], dtype=np.int32))
+        write_kept(self.folder, chunk.images)
         self._texts.writelines(json.dumps(text) + "\n" for text in chunk.texts)
         wrong = [problem for _, problem in chunk.wrong if isinstance(problem, BadRow)]
         assert len(wrong) == len(chunk.wrong), "any other problem refuses the run"

@@ -23,9 +23,6 @@ from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
 
-COMPARED = 3
-"""Examples that our forward is compared on: enough for neighbours on both sides."""
-
 
 def build(
     recipe: Recipe, plan: Plan, objective: Objective, model: PreTrainedModel, engine: Engine, say: Say
@@ -81,7 +78,6 @@ def compare_forward(module: Any, window: Window, engine: Engine, say: Say) -> No
 
 def _differences(module: Any, window: Window, engine: Engine) -> tuple[float, float, float]:
     """Of hidden states and logits to the model's own, over all ranks, and what is allowed."""
-    few = window.batches[0].beginning(COMPARED)
     with engine.gathered():
-        (body, head), allowed = module.compare_with_own_logits(few.to(engine.device))
+        (body, head), allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
     return max(ranks.all_gather(body)), max(ranks.all_gather(head)), allowed

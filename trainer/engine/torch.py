@@ -58,7 +58,11 @@ class TorchEngine:
                 equalise(self.module)
             else:
                 self.replica = DistributedDataParallel(
-                    self.module, gradient_as_bucket_view=True, broadcast_buffers=False
+                    self.module,
+                    gradient_as_bucket_view=True,
+                    broadcast_buffers=False,
+                    # It costs a walk over the graph of each step.
+                    find_unused_parameters=bool(getattr(self.module, "leaves_unused", False)),
                 )
 
     def begin(self, lr: float) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from trainer import ranks
 from trainer.config.evaluate import Evaluate
-from trainer.data.split import Split
+from trainer.data.batches import Windows
 from trainer.engine.engine import Looks
 from trainer.tasks import answer_metrics
 from trainer.tasks.objective import Objective, Writes
@@ -17,7 +17,7 @@ TOGETHER = 16
 """Answers that are written at a time."""
 
 
-def measured(engine: Looks, task: Objective, split: Split, settings: Evaluate) -> dict[str, float]:
+def measured(engine: Looks, task: Objective, windows: Windows, settings: Evaluate) -> dict[str, float]:
     """What `evaluate.answers` names, of rows that are spread evenly over the split; each rank writes its share.
 
     No new batch is begun after `evaluate.answer_seconds`; `answered` says how many rows that left, where it left some.
@@ -25,8 +25,8 @@ def measured(engine: Looks, task: Objective, split: Split, settings: Evaluate) -
     if not settings.answers:
         return {}
     assert isinstance(task, Writes), "the rules ask no other task"
-    rows = _spread(split, settings.answered)
-    written = _written(engine, task, split, rows, settings)
+    rows = _spread(len(windows.split), settings.answered)
+    written = _written(engine, task, windows, rows, settings)
     found: Mapping[str, float] = {}
     if ranks.is_main():
         said = [written[row] for row in sorted(written)]
@@ -36,16 +36,18 @@ def measured(engine: Looks, task: Objective, split: Split, settings: Evaluate) -
     return shared
 
 
-def _spread(split: Split, count: int | None) -> list[int]:
+def _spread(length: int, count: int | None) -> list[int]:
     """The numbers of so many examples."""
-    most = len(split) if count is None else min(count, len(split))
-    return [int(row) for row in np.unique(np.linspace(0, len(split) - 1, most).astype(np.int64))]
+    most = length if count is None else min(count, length)
+    return [int(row) for row in np.unique(np.linspace(0, length - 1, most).astype(np.int64))]
 
 
-def _written(engine: Looks, task: Writes, split: Split, rows: Sequence[int], settings: Evaluate) -> dict[int, Written]:
+def _written(
+    engine: Looks, task: Writes, windows: Windows, rows: Sequence[int], settings: Evaluate
+) -> dict[int, Written]:
     """The answers of all ranks, by the number of the example."""
     # Alike in length, so that little is padded.
-    ordered = sorted(rows, key=lambda row: (int(split.lengths[row]), row))
+    ordered = sorted(rows, key=lambda row: (int(windows.split.lengths[row]), row))
     groups = [ordered[start : start + TOGETHER] for start in range(0, len(ordered), TOGETHER)]
     began, held = time.monotonic(), dict[int, Written]()
     with engine.gathered():
@@ -56,7 +58,7 @@ def _written(engine: Looks, task: Writes, split: Split, rows: Sequence[int], set
             turn = first + ranks.rank()
             # A rank without a batch of its own goes along, because shared weights need all ranks.
             group = groups[turn] if turn < len(groups) else groups[first]
-            said = task.write([split.example(row) for row in group], settings.answer_tokens)
+            said = task.write(windows.asked(group), settings.answer_tokens)
             if turn < len(groups):
                 held.update(zip(group, said, strict=True))
     return {row: one for some in ranks.gather(held) for row, one in some.items()}

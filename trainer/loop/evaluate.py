@@ -44,7 +44,7 @@ def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, set
         weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.weights.items()
     )
     measured, classes = _measured(task, outputs)
-    metrics = {**measured, **answers.measured(engine, task, windows.split, settings)}
+    metrics = {**measured, **answers.measured(engine, task, windows, settings)}
     return EvaluationMetrics(
         step=state.step,
         epoch=state.epoch,

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     GenerationConfig,
@@ -33,6 +34,7 @@ HEADS = {
     "causal_lm": AutoModelForCausalLM,
     "classify": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
+    "image_text": AutoModelForImageTextToText,
 }
 """What transformers loads, by `task.kind`."""
 PROBLEMS = {

@@ -5,11 +5,11 @@ Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from inspect import signature
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -18,15 +18,15 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.config.recipe import Recipe
 from trainer.data.batches import IGNORED, Batch, Collate, next_tokens
 from trainer.data.corpus import Corpus
-from trainer.data.encoded import Encoded
 from trainer.kernels import library
 from trainer.model import isolation
 from trainer.model.attention import Segments, own_attention
 from trainer.model.head import head_of
-from trainer.tasks.writing import Writer, Written
+from trainer.model.inputs import takes_types
+from trainer.tasks.writing import Prompt, Writer, Written
 
-COMPARED = 256
-"""Tokens of each example that our forward is compared on."""
+COMPARED = (3, 256)
+"""Examples, and tokens of each, that our forward is compared on: enough for neighbours on both sides."""
 
 
 class NextToken:
@@ -53,13 +53,22 @@ class NextToken:
         self.writer = None if self.tokenizer is None else Writer(model, self.tokenizer, whole=whole)
         return CausalLM(model, compute, whole=whole)
 
-    def write(self, examples: Sequence[Encoded], tokens: int) -> list[Written]:
+    def write(self, batch: Batch, tokens: int) -> list[Written]:
         """What the model says after the first tokens of each example, up to those that are learned."""
         assert self.writer is not None, "the objective of a run has a model and a tokenizer"
-        starts = [int(example.learned.argmax()) for example in examples]
-        prompts = [example.at(slice(start)) for example, start in zip(examples, starts, strict=True)]
-        answers = [example.tokens[start:] for example, start in zip(examples, starts, strict=True)]
-        return self.writer.write(prompts, answers, tokens)
+        assert batch.attention_mask is not None, "who is asked stands in padded rows"
+        rows = zip(
+            batch.input_ids.numpy(), batch.targets.numpy(), batch.attention_mask.sum(dim=1).tolist(), strict=True
+        )
+        types = [None] * batch.examples if batch.token_type_ids is None else batch.token_type_ids.numpy()
+        prompts, references = list[Prompt](), []
+        for (ids, targets, length), kinds in zip(rows, types, strict=True):
+            # The token after the first position with a target is the first one that is learned.
+            found = np.flatnonzero(targets != IGNORED)
+            start = int(found[0]) + 1 if len(found) else length
+            prompts.append(Prompt(ids[:start], None if kinds is None else kinds[:start]))
+            references.append(ids[start:length])
+        return self.writer.write(prompts, references, tokens, batch.more)[: len(batch.rows)]
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """None but the loss."""
@@ -109,7 +118,7 @@ class CausalLM(nn.Module):
         the isolation of packed examples and our kernels are compared too. Eight positions of each example stand for
         all: our last one depends on all others.
         """
-        training, batch = self.training, batch.beginning(batch.examples, COMPARED)
+        training, batch = self.training, batch.beginning(*COMPARED)
         self.eval()
         if batch.segments is not None:
             isolation.check(self.model)
@@ -162,10 +171,8 @@ class CausalLM(nn.Module):
         return torch.autocast(device.type, self.compute)
 
 
-def takes_types(model: PreTrainedModel) -> bool:
-    """Whether the model, like BERT, tells several texts of a row apart.
-
-    GPT-2 and its kin have such an input too, and add the embedding of the word with that number.
-    """
-    kinds = getattr(model.config, "type_vocab_size", None) or 0
-    return kinds > 1 and "token_type_ids" in signature(model.base_model.forward).parameters
+def gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest difference by the largest value; 0 where there are none."""
+    if not theirs.numel():
+        return 0.0
+    return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp(min=1e-12))

@@ -29,8 +29,9 @@ from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.kernels import library
 from trainer.model.attention import own_attention
+from trainer.model.inputs import takes_types
 from trainer.tasks import class_table, label_metrics
-from trainer.tasks.causal_lm import takes_types
+from trainer.tasks.causal_lm import COMPARED
 from trainer.tasks.class_table import ClassTable
 from trainer.tasks.objective import OUTPUTS, Predict
 
@@ -185,7 +186,7 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
         """The largest relative difference of the logits to those without our kernels, and what is allowed."""
-        training = self.training
+        training, batch = self.training, batch.beginning(COMPARED[0])
         self.eval()
         with self._precision(batch.input_ids.device):
             ours = self.logits(batch).float()

@@ -7,13 +7,14 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
-from trainer.tasks import causal_lm, classify, seq2seq
+from trainer.tasks import causal_lm, classify, image_text, seq2seq
 from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
     "causal_lm": causal_lm.objective,
     "classify": classify.objective,
     "seq2seq": seq2seq.objective,
+    "image_text": image_text.objective,
 }
 PREDICTORS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": classify.predictor,

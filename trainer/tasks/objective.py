@@ -46,8 +46,8 @@ class Objective(Protocol):
 class Writes(Protocol):
     """A task whose model writes answers."""
 
-    def write(self, examples: Sequence[Encoded], tokens: int) -> list[Written]:
-        """What the model answers to examples, in at most so many tokens.
+    def write(self, batch: Batch, tokens: int) -> list[Written]:
+        """What the model answers to each example of a padded micro-batch, in at most so many tokens.
 
         Weights are whole meanwhile, and all ranks ask equally often.
         """
@@ -59,6 +59,14 @@ class TellsClasses(Protocol):
 
     def classes(self, outputs: Sequence[Any]) -> ClassTable | None:
         """How well each label is told, of what `metrics` gets; None where a number is learned."""
+
+
+@runtime_checkable
+class Sees(Protocol):
+    """A task whose model takes more than tokens."""
+
+    processor: Any
+    """What turns texts and images into what the model takes; it is saved with the model."""
 
 
 Predict = Callable[[Sequence[Encoded]], list[dict[str, Any]]]

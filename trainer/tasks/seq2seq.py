@@ -27,7 +27,7 @@ from trainer.model.cross_entropy import Loss
 from trainer.model.head import head_of
 from trainer.tasks import causal_lm
 from trainer.tasks.objective import Predict
-from trainer.tasks.writing import Writer, Written
+from trainer.tasks.writing import Prompt, Writer, Written
 
 
 class TargetAfterSource:
@@ -54,11 +54,13 @@ class TargetAfterSource:
         self.writer = None if self.tokenizer is None else Writer(model, self.tokenizer, whole=whole)
         return EncoderDecoder(model, Loss(smoothing=self.settings.label_smoothing), compute, whole=whole)
 
-    def write(self, examples: Sequence[Encoded], tokens: int) -> list[Written]:
+    def write(self, batch: Batch, tokens: int) -> list[Written]:
         """What the model answers to the sources."""
         assert self.writer is not None, "the objective of a run has a model and a tokenizer"
-        sources, targets = zip(*(example.apart() for example in examples), strict=True)
-        return self.writer.write(sources, [target.tokens for target in targets], tokens)
+        assert batch.attention_mask is not None, "rows are padded"
+        sources = zip(batch.input_ids.numpy(), batch.attention_mask.sum(dim=1).tolist(), strict=True)
+        references = [targets[targets != IGNORED] for targets in batch.targets.numpy()]
+        return self.writer.write([Prompt(ids[:length]) for ids, length in sources], references, tokens)
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """None but the loss."""
@@ -76,9 +78,9 @@ def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrai
     writer = Writer(model, tokenizer, whole=True)
 
     def predict(examples: Sequence[Encoded]) -> list[dict[str, Any]]:
-        sources = [example.apart()[0] for example in examples]
-        nothing = [source.tokens[:0] for source in sources]
-        return [{"answer": said.answer} for said in writer.write(sources, nothing, recipe.evaluate.answer_tokens)]
+        prompts = [Prompt(example.apart()[0].tokens) for example in examples]
+        nothing = [prompt.tokens[:0] for prompt in prompts]
+        return [{"answer": said.answer} for said in writer.write(prompts, nothing, recipe.evaluate.answer_tokens)]
 
     return predict
 
@@ -123,7 +125,8 @@ class EncoderDecoder(nn.Module):
 
         The model's own are made by transformers' attention and torch's own operations.
         """
-        training, wanted = self.training, batch.targets != IGNORED
+        training, batch = self.training, batch.beginning(causal_lm.COMPARED[0])
+        wanted = batch.targets != IGNORED
         self.eval()
         with self._precision(batch.input_ids.device):
             ours = self._hidden(batch)[wanted]
@@ -133,7 +136,7 @@ class EncoderDecoder(nn.Module):
             head = self.head.logits(body)
         self.train(training)
         reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (_gap(ours, body), _gap(head, logits)), 0.05 if reduced else 1e-4
+        return (causal_lm.gap(ours, body), causal_lm.gap(head, logits)), 0.05 if reduced else 1e-4
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
         """What the decoder says at each position of the targets [B, T, H]."""
@@ -158,10 +161,3 @@ class EncoderDecoder(nn.Module):
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
-
-
-def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference by the largest value; 0 where there are none."""
-    if not theirs.numel():
-        return 0.0
-    return float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max().clamp(min=1e-12))

@@ -96,9 +96,8 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
             _write_plan(folder, choose_checkpointing(recipe, plan, module, window, engine, resting, say))
-        held_out = steps.held_out(recipe, tokenizer, corpus.held_out(), task.collate)
-        trained = steps.held_out(recipe, tokenizer, {"train": corpus.train}, task.collate)
-        asked = held_out.get("validation") or trained.get("train")
+        held_out = steps.held_out(recipe, tokenizer, {**corpus.held_out(), "train": corpus.train}, task.collate)
+        asked = held_out.get("validation", held_out.get("train"))
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric)

@@ -90,13 +90,26 @@ def _files(folder: str, *others: str) -> set[str]:
     return {module.stem for module in (PACKAGE / folder).glob("*.py")} - {"__init__", *others}
 
 
+BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "label_metrics", "looks", "writing")
+
+
 @pytest.mark.parametrize(
     ("kinds", "table", "files"),
     [
         (
             set(BY_KIND),
             TASKS,
-            _files("tasks", "kinds", "objective", "label_metrics", "answer_metrics", "class_table", "eyes", "writing"),
+            _files(
+                "tasks",
+                "kinds",
+                "objective",
+                "label_metrics",
+                "answer_metrics",
+                "class_table",
+                "eyes",
+                "looks",
+                "writing",
+            ),
         ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
         (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),

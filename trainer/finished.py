@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -19,6 +18,7 @@ from trainer.config.load import load
 from trainer.config.recipe import Recipe
 from trainer.data import asked, steps
 from trainer.data import corpus as corpora
+from trainer.data import tokenizer as tokenizers
 from trainer.data.answers import answer
 from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
@@ -32,6 +32,7 @@ from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.model.load import DTYPES
 from trainer.tasks.kinds import PREDICTORS, TASKS
+from trainer.tasks.objective import Asked
 
 TOGETHER = 64
 """Rows that are predicted at a time."""
@@ -58,7 +59,7 @@ def open_run(run: Path, settings: Sequence[str]) -> Finished:
     result = result_of(run, "RUN")
     recipe = load(run / "recipe.yaml", [*settings, "data.packing=false"])
     transformers_logging.disable_progress_bar()
-    return Finished(recipe, result, AutoTokenizer.from_pretrained(result))
+    return Finished(recipe, result, tokenizers.of_result(recipe, result))
 
 
 def measure(run: Finished, split: str | None, file: Path | None) -> tuple[str, EvaluationMetrics]:
@@ -113,7 +114,8 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
 
     def says(examples: list[Example]) -> list[dict[str, Any]]:
         rows = asked.encoded(recipe, encoder, examples)
-        sound = [row for row in rows if isinstance(row, Encoded)]
+        pairs = zip(rows, examples, strict=True)
+        sound = [Asked(row, example.images) for row, example in pairs if isinstance(row, Encoded)]
         with _precision(device, run.compute), torch.inference_mode():
             said = iter(predicts(sound) if sound else [])
         return [{"why": row} if isinstance(row, str) else next(said) for row in rows]

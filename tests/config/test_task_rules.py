@@ -53,7 +53,12 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     (
         "formats_fit_the_task",
         {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "chat"}]}},
-        "data.train.0.format: task.kind: classify learns nothing from chat rows; it takes text, pair",
+        "data.train.0.format: task.kind: classify learns nothing from chat rows; it takes text, pair, image",
+    ),
+    (
+        "images_stand_alone",
+        {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "image"}, {"path": "b", "format": "text"}]}},
+        "data.train: holds images and text; train on one of the two, or ask about images in rows of image_text",
     ),
     *(
         (

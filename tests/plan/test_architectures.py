@@ -15,7 +15,7 @@ from trainer.plan import architectures
 
 TABLE = Path(architectures.__file__).with_name("model_defaults.json")
 FORMULAS = ("llama", "mistral", "qwen2", "qwen3", "gpt2")
-TYPES = (*FORMULAS, "bert", "t5", "bart", "marian")
+TYPES = (*FORMULAS, "bert", "t5", "bart", "marian", "vit")
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}
 SHARED = {**SMALL, "intermediate_size": 80, "num_key_value_heads": 3}
 VARIANTS = [

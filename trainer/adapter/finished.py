@@ -9,7 +9,7 @@ from transformers.utils import logging
 
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
-from trainer.model.load import DTYPES, HEADS
+from trainer.model.load import DTYPES, head_for
 
 OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id")
 """What a configuration says of a head, which that of the weights below an adapter does not know."""
@@ -20,7 +20,7 @@ def load_finished(recipe: Recipe, result: Path, tokens: int, device: torch.devic
 
     RecipeError where the weights below an adapter do not load.
     """
-    made = HEADS[recipe.task.kind]
+    made = head_for(recipe)
     keys: dict[str, Any] = {
         "dtype": DTYPES[recipe.model.dtype],
         "trust_remote_code": recipe.model.trust_remote_code,

@@ -32,7 +32,8 @@ def a_new_model_names_its_type(recipe: Recipe) -> Problem | None:
 
 def a_new_model_has_a_tokenizer(recipe: Recipe) -> Problem | None:
     """Nothing but the recipe can name the tokenizer of a new model."""
-    if recipe.model.config is not None and recipe.model.tokenizer is None:
+    reads = any(source.format != "image" for source in recipe.data.train)
+    if reads and recipe.model.config is not None and recipe.model.tokenizer is None:
         return Problem("model.tokenizer", "is needed with model.config: a folder, or {vocab_size: 8192} to train one")
     return None
 

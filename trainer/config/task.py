@@ -43,11 +43,11 @@ class CausalLM(Section):
 
 
 class Classify(Section):
-    """The label of a text or of several texts, by a head on the first token of an encoder or the last of a decoder."""
+    """The label of a text, of several texts or of an image, by the head that transformers has for it."""
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
-    formats: ClassVar[tuple[Format, ...]] = ("text", "pair")
+    formats: ClassVar[tuple[Format, ...]] = ("text", "pair", "image")
     arrays: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False
     measured: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -107,6 +107,16 @@ def formats_fit_the_task(recipe: Recipe) -> Problem | None:
     return None
 
 
+def images_stand_alone(recipe: Recipe) -> Problem | None:
+    """A model looks at images, or it reads."""
+    formats = {source.format for source in recipe.data.train}
+    if recipe.task.kind != "classify" or "image" not in formats or len(formats) == 1:
+        return None
+    others = " and ".join(sorted(formats - {"image"}))
+    message = f"holds images and {others}; train on one of the two, or ask about images in rows of image_text"
+    return Problem("data.train", message)
+
+
 TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     keys_fit_the_problem,
     labels_are_two_and_more,
@@ -116,4 +126,5 @@ TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     only_writers_answer,
     the_task_does_it,
     formats_fit_the_task,
+    images_stand_alone,
 )

@@ -121,6 +121,9 @@ class Encoder:
             assert self.writer is not None, "conversations need a template"
             written = self.writer.write(example.messages, example.tools)
             return Problem(example.where, written) if isinstance(written, str) else [runs.of_conversation(written)]
+        if example.images:
+            # Without a text it is as long as its one stand-in.
+            return [Special([0], [0])]
         if example.parts:
             return runs.of_parts(example, self._one, self._two)
         if example.sequences:

@@ -6,7 +6,7 @@ from trainer.config.data import Data, Format, Source
 from trainer.data.chat import chat
 from trainer.data.example import Example, Piece
 from trainer.data.fields import FIELDS, Fields, Wrong
-from trainer.data.image_text import image_text
+from trainer.data.image_text import image, image_text
 from trainer.data.pair import pair
 from trainer.data.row import Row
 from trainer.data.sources import read, test_sources, train_sources, validation_sources
@@ -36,6 +36,11 @@ def check_fields(data: Data) -> None:
 def formats_of(data: Data) -> set[Format]:
     """The formats of all rows that become tokens."""
     return {source.format for _, source in _sources(data)}
+
+
+def only_images(data: Data) -> bool:
+    """Whether rows are images without a text, which no tokenizer reads."""
+    return formats_of(data) == {"image"}
 
 
 def examples(key: str, source: Source) -> Iterator[Example | Problem]:
@@ -93,5 +98,6 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
     "table": table,
     "triples": triples,
     "words": words,
+    "image": image,
     "image_text": image_text,
 }

@@ -48,6 +48,15 @@ def image_text(fields: Fields) -> Example:
     )
 
 
+def image(fields: Fields) -> Example:
+    """One still `image` without a text."""
+    column = fields.column("image")
+    found = _found(column, fields.value("image"), fields)
+    if len(found) != 1:
+        raise Wrong(f"{column} has several frames; take one of them, or describe them in rows of the format image_text")
+    return Example(fields.row.source, fields.row.line, images=found, columns=fields.row.values)
+
+
 def _question(fields: Fields) -> Example:
     """A turn of the user, and one of the assistant."""
     [name] = fields.of_either(("prompt",), ("question",))

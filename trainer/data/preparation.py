@@ -92,7 +92,7 @@ class Preparation:
         for key, source in sources:
             try:
                 found.append(identity(source))
-                if source.format == "image_text":
+                if source.format in ("image", "image_text"):
                     found.append([images_identity(examples(key, source))])
             except DataError as error:
                 for problem in error.problems:
@@ -113,7 +113,7 @@ class Preparation:
             of_tokens=self._of_tokens(name) if is_split else (),
             columns=columns(self.recipe) if is_split else (),
             signatures=wants_signatures(self.data),
-            images=is_split and self.recipe.task.kind == "image_text",
+            images=is_split and any(source.format in ("image", "image_text") for _, source in self.lists[name]),
             texts=name == "train" and self.data.clean.label_noise is not None,
         )
 

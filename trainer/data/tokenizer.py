@@ -13,7 +13,7 @@ from trainer.config.model import NewTokenizer
 from trainer.config.recipe import Recipe
 from trainer.data import templates
 from trainer.data.findings import Findings
-from trainer.data.formats import Example, check_fields, examples
+from trainer.data.formats import Example, check_fields, examples, only_images
 from trainer.data.rank_zero import on_rank_zero
 from trainer.data.sources import name_of, train_sources
 from trainer.errors import Problem, RecipeError
@@ -32,6 +32,8 @@ def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
     Its chat template is the one that the rows are written with. Every rank calls this; rank 0 goes first.
     """
     settings = recipe.model.tokenizer
+    if only_images(recipe.data):
+        return no_words()
     if isinstance(settings, NewTokenizer):
         place = folder / "tokenizer"
         on_rank_zero(lambda: _train_unless_there(recipe, settings, place))
@@ -43,6 +45,26 @@ def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
     _add_tokens(recipe, tokenizer)
     if templates.writes_conversations(recipe):
         tokenizer.chat_template = templates.choose(recipe, tokenizer)
+    return tokenizer
+
+
+def of_result(recipe: Recipe, result: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a finished run."""
+    from transformers import AutoTokenizer
+
+    if only_images(recipe.data):
+        return no_words()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(result)
+    return tokenizer
+
+
+def no_words() -> "PreTrainedTokenizerBase":
+    """A tokenizer with one token, for models that read nothing."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"[IMAGE]": 0}, unk_token="[IMAGE]"))
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[IMAGE]")
     return tokenizer
 
 

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
@@ -20,6 +21,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.config.task import Classify
+from trainer.data.formats import only_images
 from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
@@ -37,6 +39,13 @@ HEADS = {
     "image_text": AutoModelForImageTextToText,
 }
 """What transformers loads, by `task.kind`."""
+
+
+def head_for(recipe: Recipe) -> Any:
+    """What transformers loads for the task and the rows of a recipe."""
+    return AutoModelForImageClassification if only_images(recipe.data) else HEADS[recipe.task.kind]
+
+
 PROBLEMS = {
     "single": "single_label_classification",
     "multiple": "multi_label_classification",
@@ -61,6 +70,8 @@ def load(
     # A new model is drawn whole on every rank: drawn share by share, its weights would depend on the engine.
     with loading if recipe.model.name else nullcontext():
         model = _made(recipe, tokenizer, attention, labels)
+        if only_images(recipe.data):
+            return model
         new = new_tokens(recipe, tokenizer)
         own, vocabulary = len(tokenizer) - len(new), model.get_input_embeddings().num_embeddings
         if own > vocabulary:
@@ -88,7 +99,7 @@ def _make_heads_find_their_token(model: PreTrainedModel, tokenizer: PreTrainedTo
 def _made(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None, labels: Sequence[str] | None
 ) -> PreTrainedModel:
-    kind, head = HEADS[recipe.task.kind], dict[str, Any]()
+    kind, head = head_for(recipe), dict[str, Any]()
     if labels is not None:
         names = [name or "LABEL_0" for name in labels]
         head = {
@@ -132,7 +143,7 @@ def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str 
 
 def _check_head(recipe: Recipe, config: PretrainedConfig, key: str) -> None:
     """RecipeError where transformers has no such model with the task's head; code of its own may bring one."""
-    made = HEADS[recipe.task.kind]
+    made = head_for(recipe)
     if type(config) not in made._model_mapping and not getattr(config, "auto_map", None):
         message = f"a {config.model_type} has no head for task.kind: {recipe.task.kind} ({made.__name__} knows none)"
         raise RecipeError([Problem(key, f"{message}; name another model, or set another task.kind")])
@@ -144,9 +155,10 @@ def _new(
     """Random weights by transformers' own initialisation, from `train.seed`: equal on every rank."""
     settings = dict(recipe.model.config or {})
     kind = settings.pop("model_type")
-    settings.setdefault("vocab_size", len(tokenizer))
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        settings.setdefault(name, getattr(tokenizer, name))
+    if not only_images(recipe.data):
+        settings.setdefault("vocab_size", len(tokenizer))
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            settings.setdefault(name, getattr(tokenizer, name))
     if type(AutoConfig.for_model(kind)) in AutoModelForSeq2SeqLM._model_mapping:
         # As T5 and Marian: what is written begins after the token that fills rows up.
         settings.setdefault("decoder_start_token_id", padding_of(tokenizer))

@@ -23,6 +23,7 @@ from trainer.data import targets
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
+from trainer.data.formats import only_images
 from trainer.data.packing import Layout
 from trainer.data.targets import Labels
 from trainer.data.tokenizer import padding_of
@@ -33,7 +34,8 @@ from trainer.model.inputs import takes_types
 from trainer.tasks import class_table, label_metrics
 from trainer.tasks.causal_lm import COMPARED
 from trainer.tasks.class_table import ClassTable
-from trainer.tasks.objective import OUTPUTS, Predict
+from trainer.tasks.looks import ImagesOf, Looks
+from trainer.tasks.objective import OUTPUTS, Asked, Predict
 
 
 class OfLabels:
@@ -83,10 +85,33 @@ class OfLabels:
         return None
 
 
+class OfImages(OfLabels):
+    """The labels of images."""
+
+    def __init__(self, settings: Classify, labels: Labels, looks: Looks, images: Mapping[str, ImagesOf]) -> None:
+        """`images` of each example of the splits."""
+        super().__init__(settings, labels)
+        self.looks, self.processor, self._images = looks, looks.processor, images
+
+    def collate(self, split: str) -> Collate:
+        """As the protocol says; a spare batch holds a blank image."""
+        labelled, images_of = super().collate(split), self._images[split]
+
+        def seen(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:
+            more = self.looks.at([image for row in rows for image in images_of(row)])
+            return replace(labelled(rows, examples, layout, epoch), more=more)
+
+        return seen
+
+
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfLabels:
     """The objective of a recipe; DataError for labels that do not fit."""
     assert isinstance(recipe.task, Classify), "the table names the kind"
-    return OfLabels(recipe.task, targets.of_corpus(recipe.task, corpus))
+    labels = targets.of_corpus(recipe.task, corpus)
+    if not only_images(recipe.data):
+        return OfLabels(recipe.task, labels)
+    images = {split: corpus.images(split).of for split in corpus.rows}
+    return OfImages(recipe.task, labels, Looks.of(recipe), images)
 
 
 def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
@@ -96,8 +121,13 @@ def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrai
     module = Classifier(model, recipe.task)
     layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
 
-    def predict(examples: Sequence[Encoded]) -> list[dict[str, Any]]:
-        logits = module.logits(batch_of(examples, layout).to(model.device)).float()
+    looks = Looks.of(recipe) if only_images(recipe.data) else None
+
+    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
+        batch = batch_of([row.encoded for row in rows], layout)
+        if looks is not None:
+            batch = replace(batch, more=looks.at([image for row in rows for image in row.images]))
+        logits = module.logits(batch.to(model.device)).float()
         if problem == "regression":
             return [{"number": number} for number in logits[:, 0].tolist()]
         chances = (logits.softmax(dim=1) if problem == "single" else logits.sigmoid()).tolist()
@@ -161,6 +191,9 @@ class Classifier(nn.Module):
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """The outputs of the model's own head [B, L]."""
+        if "pixel_values" in batch.more:
+            seen: torch.Tensor = self.model(pixel_values=batch.more["pixel_values"]).logits
+            return seen
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if self.takes_types and batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids

@@ -9,9 +9,10 @@ import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.data.encoded import Encoded
-from trainer.data.images import Image, Unreadable, load
+from trainer.data.images import Image
 from trainer.data.runs import Around
-from trainer.errors import Problem, RecipeError, RunError
+from trainer.errors import Problem, RecipeError
+from trainer.tasks.looks import loaded
 
 if TYPE_CHECKING:
     from trainer.data.images import Pixels
@@ -46,12 +47,7 @@ class Eyes:
     def see(self, example: Encoded, images: Sequence[Image]) -> Seen:
         """The example with the tokens of its images in the place of their marks; what a cut left out is not loaded."""
         marks = np.flatnonzero(example.tokens == self.token)
-        try:
-            pixels = tuple(load(image) for image in images[: len(marks)])
-        except Unreadable as error:
-            names = ", ".join(image.name for image in images)
-            message = f"an image that was there when the rows were prepared ({names}) {error}"
-            raise RunError(f"{message}; put it back") from error
+        pixels = loaded(images[: len(marks)])
         return Seen(self._widened(example, marks, pixels), pixels)
 
     def inputs(self, input_ids: torch.Tensor, images: "Sequence[Pixels]") -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 B examples, S tokens with those of images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -17,16 +17,14 @@ from trainer.config.recipe import Recipe
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
-from trainer.data.images import Image
 from trainer.data.packing import Layout
 from trainer.errors import Problem, RecipeError
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.tasks.causal_lm import CausalLM, NextToken, gap
 from trainer.tasks.eyes import Eyes
+from trainer.tasks.looks import ImagesOf
 from trainer.tasks.writing import Writer
-
-ImagesOf = Callable[[int], tuple[Image, ...]]
 
 
 class AnswersAboutImages(NextToken):

@@ -1,6 +1,7 @@
 """What the loop asks of a task; the loop knows no head and no metric."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from trainer.data.batches import Batch, Collate
 from trainer.data.encoded import Encoded
+from trainer.data.images import Image
 from trainer.tasks.class_table import ClassTable
 from trainer.tasks.writing import Written
 
@@ -69,7 +71,15 @@ class Sees(Protocol):
     """What turns texts and images into what the model takes; it is saved with the model."""
 
 
-Predict = Callable[[Sequence[Encoded]], list[dict[str, Any]]]
+@dataclass(frozen=True)
+class Asked:
+    """A row that a finished run is asked about."""
+
+    encoded: Encoded
+    images: tuple[Image, ...] = ()
+
+
+Predict = Callable[[Sequence[Asked]], list[dict[str, Any]]]
 """What a finished run says to rows: the same number of rows that JSON can hold."""
 
 OUTPUTS = "outputs"

@@ -26,7 +26,7 @@ from trainer.model.attention import own_attention
 from trainer.model.cross_entropy import Loss
 from trainer.model.head import head_of
 from trainer.tasks import causal_lm
-from trainer.tasks.objective import Predict
+from trainer.tasks.objective import Asked, Predict
 from trainer.tasks.writing import Prompt, Writer, Written
 
 
@@ -77,8 +77,8 @@ def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrai
     """What the model writes."""
     writer = Writer(model, tokenizer, whole=True)
 
-    def predict(examples: Sequence[Encoded]) -> list[dict[str, Any]]:
-        prompts = [Prompt(example.apart()[0].tokens) for example in examples]
+    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
+        prompts = [Prompt(row.encoded.apart()[0].tokens) for row in rows]
         nothing = [prompt.tokens[:0] for prompt in prompts]
         return [{"answer": said.answer} for said in writer.write(prompts, nothing, recipe.evaluate.answer_tokens)]
 

@@ -90,7 +90,7 @@ def _files(folder: str, *others: str) -> set[str]:
     return {module.stem for module in (PACKAGE / folder).glob("*.py")} - {"__init__", *others}
 
 
-BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "label_metrics", "looks", "writing")
+BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "heads", "label_metrics", "looks", "writing")
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,7 @@ BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "label_metrics", "looks
         (
             set(BY_KIND),
             TASKS,
-            _files(
-                "tasks",
-                "kinds",
-                "objective",
-                "label_metrics",
-                "answer_metrics",
-                "class_table",
-                "eyes",
-                "looks",
-                "writing",
-            ),
+            _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
         (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),

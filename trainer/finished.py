@@ -32,7 +32,7 @@ from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.model.load import DTYPES
 from trainer.tasks.kinds import PREDICTORS, TASKS
-from trainer.tasks.objective import Asked
+from trainer.tasks.objective import Asked, HasHeads
 
 TOGETHER = 64
 """Rows that are predicted at a time."""
@@ -81,7 +81,10 @@ def measure(run: Finished, split: str | None, file: Path | None) -> tuple[str, E
             raise RecipeError([Problem("RUN", message)])
         device = engines.device()
         model = load_finished(recipe, run.result, len(run.tokenizer), device)
-        engine = Still(task.module(model, run.compute, whole=True), device)
+        module = task.module(model, run.compute, whole=True)
+        if isinstance(task, HasHeads):
+            task.restore(module, run.result)
+        engine = Still(module, device)
         return str(file or split), evaluate(engine, task, windows[split], State(), recipe.evaluate)
 
 
@@ -110,7 +113,7 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
         return lambda examples: _answers(run, source, examples)
     encoder = Encoder(recipe, run.tokenizer)
     model = load_finished(recipe, run.result, len(run.tokenizer), device)
-    predicts = PREDICTORS[recipe.task.kind](recipe, run.tokenizer, model)
+    predicts = PREDICTORS[recipe.task.kind](recipe, run.result, run.tokenizer, model)
 
     def says(examples: list[Example]) -> list[dict[str, Any]]:
         rows = asked.encoded(recipe, encoder, examples)

@@ -54,8 +54,9 @@ from trainer.plan.manifest import Manifest
 from trainer.plan.plan import Plan
 from trainer.report.closing import closing as report_of
 from trainer.strategy import strategies
+from trainer.tasks.heads import PREFIX, write_heads
 from trainer.tasks.kinds import TASKS
-from trainer.tasks.objective import Objective, Sees
+from trainer.tasks.objective import HasHeads, Objective, Sees
 from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
@@ -108,7 +109,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             if state.step >= state.steps:
                 _take_best(folder, state, engine, say)
                 _test(recipe, engine, task, held_out.get("test"), state, callbacks)
-                _save_result(folder, engine, adapted, task.processor if isinstance(task, Sees) else tokenizer)
+                _save_result(folder, engine, adapted, task, module, tokenizer)
                 _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
             status = "completed" if state.step >= state.steps else "stopped"
         finally:
@@ -203,12 +204,20 @@ def _test(
         callback.tested(state, metrics)
 
 
-def _save_result(folder: Path, engine: Engine, adapted: Adapted, tokenizer: Any) -> None:
-    """The whole model, or what an adapter added to it; with the tokenizer or the processor that it came with."""
+def _save_result(folder: Path, engine: Engine, adapted: Adapted, task: Objective, module: Any, tokenizer: Any) -> None:
+    """The whole model, or what an adapter added to it; with its tokenizer or processor, and heads of our own."""
+    words = task.processor if isinstance(task, Sees) else tokenizer
+    heads = [name for name in module.state_dict() if name.startswith(PREFIX)] if isinstance(task, HasHeads) else []
+    held = {name: tensor for name, tensor in engine.gather(heads) if ranks.is_main()}
+
+    def beside(unfinished: Path) -> None:
+        if isinstance(task, HasHeads):
+            write_heads(unfinished, held, task.heads())
+
     if adapted.save is None:
-        save_model(folder / "model", engine, adapted.model, tokenizer)
+        save_model(folder / "model", engine, adapted.model, words, beside)
     else:
-        save_adapter(folder / "adapter", engine, adapted, tokenizer)
+        save_adapter(folder / "adapter", engine, adapted, words, beside)
 
 
 def _sample(folder: Path, when: str, found: list[Written]) -> None:

@@ -20,7 +20,7 @@ data:
     - {path: b.jsonl, format: chat}
 """
 
-FORMATS = "completion, instruction, chat, text, pair, table, triples, words, image_text"
+FORMATS = "completion, instruction, chat, text, pair, table, triples, words, relation, image, image_text"
 
 
 def _refused(folder: Path, text: str, *overrides: str) -> list[str]:
@@ -269,7 +269,7 @@ def test_of_two_arguments_for_a_key_the_later_one_counts(tmp_path: Path) -> None
     ("override", "message"),
     [
         ("optimizer.lr=fast", "optimizer.lr: 'fast' is not a number"),
-        ("data.train.1.format=tex", f"data.train.1.format: 'tex' is not one of {FORMATS}"),
+        ("data.train.1.format=tex", f"data.train.1.format: 'tex' is not one of {FORMATS}; did you mean text?"),
         ("data.train.2.path=x", "data.train.2.path: '2' is not an item of the list; items are numbered from 0"),
         ("data.train.-1.path=x", "data.train.-1.path: '-1' is not an item of the list; items are numbered from 0"),
         ("data.train.last=x", "data.train.last: 'last' is not an item of the list; items are numbered from 0"),

@@ -314,5 +314,5 @@ def test_a_recipe_with_images_is_read_to_be_shown_and_not_to_train(tmp_path: Pat
     )
 
     assert prepare.read(path, [], to_train=False).data.train[0].format == "image_text"
-    with pytest.raises(RecipeError, match="look at them with `shardtune data` alone"):
+    with pytest.raises(RecipeError, match="causal_lm learns nothing from image_text rows; it takes completion"):
         prepare.read(path, [])

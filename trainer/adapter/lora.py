@@ -17,7 +17,9 @@ from trainer.model import new_rows
 from trainer.plan import adapter_parameters
 from trainer.plan.parameters import parameter
 
-_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"}
+_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"} | {
+    "relations": "FEATURE_EXTRACTION"
+}
 """What peft calls the tasks."""
 _PEFT = "base_model.model."
 """What peft's names begin with."""
@@ -52,7 +54,8 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     model.disable_input_require_grads()
     rows: list[str] = []
     if new_tokens:
-        embeddings = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
+        held = (model.get_input_embeddings(), model.get_output_embeddings())
+        embeddings = [one.weight for one in held if one is not None]
         with gather_params_ctx(embeddings, modifier_rank=None):
             rows = new_rows.let_train(model, new_tokens.start, len(new_tokens))
     added = tuple(name for name, one in model.named_parameters() if one.requires_grad)

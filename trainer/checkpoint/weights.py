@@ -1,7 +1,7 @@
 """The result of a run, in the form that transformers loads; written piece by piece as the engine hands tensors over."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,8 +23,14 @@ Tensors = dict[str, torch.Tensor]
 Piece = tuple[str, torch.Tensor]
 
 
-def save_model(folder: Path, engine: Engine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A folder for `AutoModelForCausalLM.from_pretrained`, whole or not at all; all ranks call it."""
+def save_model(
+    folder: Path,
+    engine: Engine,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    more: Callable[[Path], None] = lambda folder: None,
+) -> None:
+    """A folder for `from_pretrained`, whole or not at all; all ranks call it. `more` writes what else stands in it."""
     shapes = _entries(model)
     gathered = engine.gather([f"{_PREFIX}{name}" for name in shapes])
     pieces = ((name.removeprefix(_PREFIX), tensor) for name, tensor in gathered)
@@ -36,6 +42,7 @@ def save_model(folder: Path, engine: Engine, model: PreTrainedModel, tokenizer: 
     with written_whole(folder) as unfinished:
         _write_all_but_weights(unfinished, model, tokenizer)
         write_weights(unfinished, model, shapes, pieces)
+        more(unfinished)
     ranks.barrier()
 
 

@@ -17,7 +17,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import Strategy
-from trainer.config.task import BY_KIND, DEFAULT, CausalLM, Task
+from trainer.config.task import BY_KIND, DEFAULT, MARKERS, CausalLM, Task
 from trainer.config.train import Train
 
 
@@ -58,11 +58,19 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_the_task(cls, content: Any) -> Any:
-        """The kind of a task that names none; padded rows for one that does not pack, where the user says nothing."""
+        """The kind of a task that names none; padded rows for one that does not pack, where the user says nothing; the
+        marks of entities as tokens of their own.
+        """
         task, data = (content.get(name) if isinstance(content, dict) else None for name in ("task", "data"))
         if not isinstance(task, dict):
             return content
         task = {"kind": DEFAULT, **task}
+        if task["kind"] == "relations" and isinstance(content.get("model"), dict):
+            added = content["model"].get("add_tokens", ())
+            # What is no list is told where it stands.
+            if isinstance(added, list | tuple):
+                missing = [marker for marker in MARKERS if marker not in added]
+                content = {**content, "model": {**content["model"], "add_tokens": [*added, *missing]}}
         settings = BY_KIND.get(task["kind"]) if isinstance(task["kind"], str) else None
         if settings is None or settings.packs or not isinstance(data, dict) or "packing" in data:
             return {**content, "task": task}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from trainer.config.recipe import Recipe
-from trainer.config.task import FALLING, Classify
+from trainer.config.task import FALLING, Classify, Relations
 from trainer.errors import Problem, did_you_mean
 
 
@@ -26,7 +26,7 @@ def keys_fit_the_problem(recipe: Recipe) -> Problem | None:
 
 def labels_are_two_and_more(recipe: Recipe) -> Problem | None:
     """One class is no choice."""
-    labels = recipe.task.labels if isinstance(recipe.task, Classify) else None
+    labels = recipe.task.labels if isinstance(recipe.task, Classify | Relations) else None
     if labels is None or len(set(labels)) == len(labels) >= 2:
         return None
     return Problem("task.labels", f"{', '.join(labels) or 'an empty list'}: name two labels or more, each once")
@@ -35,7 +35,7 @@ def labels_are_two_and_more(recipe: Recipe) -> Problem | None:
 def weights_are_of_labels(recipe: Recipe) -> Problem | None:
     """A weight of another label is a typing error."""
     task = recipe.task
-    if not isinstance(task, Classify) or task.labels is None or not isinstance(task.class_weights, dict):
+    if not isinstance(task, Classify | Relations) or task.labels is None or not isinstance(task.class_weights, dict):
         return None
     labels, weights = task.labels, task.class_weights
     for name in weights:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config.recipe import Recipe
+from trainer.config.task import MARKERS
 from trainer.data import runs, templates
 from trainer.data.borders import Bordered, Counts
 from trainer.data.conversations import Learn, Writer
@@ -66,6 +67,9 @@ class Encoder:
             message = f"has no end-of-text token (eos_token), which {' and '.join(ended)} rows end with"
             raise RecipeError([Problem("model.tokenizer", message)])
         self._bordered = Bordered(self.backend)
+        starts = (MARKERS[0], MARKERS[2]) if self.task.kind == "relations" else ()
+        self.needed = tuple(int(tokenizer.convert_tokens_to_ids(marker)) for marker in starts)
+        """Tokens without which a row is of no use."""
         self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._spaced = self._words_need_spaces()

@@ -18,6 +18,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "table": ("table", "caption", "question", "answer"),
     "triples": ("triples", "head", "relation", "tail", "question", "answer", "names", "descriptions"),
     "words": ("words", "tags"),
+    "relation": ("text", "head", "tail"),
     "image": ("image",),
     "image_text": ("messages", "prompt", "question", "answer", "images", "image", "tools", "role", "content"),
 }

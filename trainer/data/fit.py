@@ -1,5 +1,7 @@
 """What of a tokenised row the model sees, by `data.max_length` and `data.too_long`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from trainer.config.data import Data, Format
@@ -10,11 +12,12 @@ from trainer.data.split import count_targets
 
 
 def fit(
-    data: Data, format: Format, row: Encoded, example: Example, *, learns: bool = True
+    data: Data, format: Format, row: Encoded, example: Example, *, learns: bool = True, needed: Sequence[int] = ()
 ) -> list[Encoded] | BadRow | LeftOut:
     """The examples of a row, several where it is split; else what is wrong with it, or why it is left out.
 
-    `learns`: whether tokens are learned, so that a row without them is of no use; words are shown even then.
+    `learns`: whether tokens are learned, so that a row without them is of no use; words are shown even then. `needed`
+    are tokens that a cut must not take.
     """
     room, length, source, line = data.max_length, row.longest, example.source, example.line
     learns = learns and row.words is None
@@ -36,4 +39,8 @@ def fit(
         begins = 1 + int(np.argmax(row.learned[1:]))
         why = f"what is learned begins after {begins} tokens, and data.max_length: {room} cuts it off"
         return LeftOut("learned part cut off", source, line, why, begins)
-    return [row.cut(room)]
+    cut = row.cut(room)
+    if not set(needed) <= set(cut.tokens.tolist()):
+        why = f"has {length:,} tokens, and data.max_length: {room} cuts off an entity; raise it"
+        return LeftOut("learned part cut off", source, line, why, length)
+    return [cut]

@@ -8,6 +8,7 @@ from trainer.data.example import Example, Piece
 from trainer.data.fields import FIELDS, Fields, Wrong
 from trainer.data.image_text import image, image_text
 from trainer.data.pair import pair
+from trainer.data.relation import relation
 from trainer.data.row import Row
 from trainer.data.sources import read, test_sources, train_sources, validation_sources
 from trainer.data.table import table
@@ -98,6 +99,7 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
     "table": table,
     "triples": triples,
     "words": words,
+    "relation": relation,
     "image": image,
     "image_text": image_text,
 }

@@ -47,6 +47,7 @@ def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: 
 
 _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem]] = {
     "classify": _labelled,
+    "relations": _labelled,
     "seq2seq": _source_and_target,
 }
 """By `task.kind`; the others learn what their formats say."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.config.data import Clean, Data, HeldOut
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify
+from trainer.config.task import Classify, Relations
 from trainer.data import leakage, splitting
 from trainer.data.duplicates import Rows, exact_groups, near_groups
 from trainer.data.facts import Facts, Numbers
@@ -97,7 +97,7 @@ def select(recipe: Recipe, stores: Mapping[str, Store], folder: Path, quarantine
 def label_columns(recipe: Recipe) -> list[str]:
     """The columns that hold labels, by what the recipe says of them."""
     data, task = recipe.data, recipe.task
-    learned = task.label if isinstance(task, Classify) and task.problem != "regression" else None
+    learned = task.label if isinstance(task, Classify | Relations) and task.problem != "regression" else None
     named = [held.stratify for held in (data.validation, data.test) if isinstance(held, HeldOut)]
     pairs = [source.fields.get("label", "label") for source in data.train if source.format == "pair"]
     return list(dict.fromkeys(name for name in (learned, *named, data.clean.label_noise, *pairs) if name is not None))

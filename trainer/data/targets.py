@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.config.task import Classify
+from trainer.config.task import Classify, Relations
 from trainer.data.facts import Column, Facts, Numbers
 from trainer.data.fields import names
 from trainer.errors import DataError, Problem, did_you_mean
@@ -19,6 +19,8 @@ from trainer.errors import DataError, Problem, did_you_mean
 if TYPE_CHECKING:
     from trainer.data.corpus import Corpus
 
+Labelled = Classify | Relations
+"""The tasks whose rows have labels in a column."""
 SHOWN = 20
 """Rows with wrong labels that are told of, and labels that a message names."""
 
@@ -33,7 +35,7 @@ class Labels:
     """By split: int64 [N], float32 [N, L] of zeros and ones for several labels, or float32 [N]."""
 
 
-def of_corpus(task: Classify, corpus: "Corpus") -> Labels:
+def of_corpus(task: Labelled, corpus: "Corpus") -> Labels:
     """What a classifier learns; DataError for labels that do not fit."""
     facts = {split: corpus.facts(split) for split in corpus.rows}
     labels = label_names(task, facts["train"].columns[task.label])
@@ -46,7 +48,7 @@ def name_of(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def label_names(task: Classify, train: Column) -> tuple[str, ...]:
+def label_names(task: Labelled, train: Column) -> tuple[str, ...]:
     """The labels in the order of the model's outputs, one empty name for a number.
 
     DataError where the training rows hold fewer than two.
@@ -65,7 +67,7 @@ def label_names(task: Classify, train: Column) -> tuple[str, ...]:
     return tuple(sorted(found, key=float if numeric else None))
 
 
-def wrong_label(task: Classify, row: Mapping[str, Any]) -> str | None:
+def wrong_label(task: Labelled, row: Mapping[str, Any]) -> str | None:
     """What is wrong with the label of a row, whatever the others hold."""
     value = row.get(task.label)
     if value is None:
@@ -84,7 +86,7 @@ def wrong_label(task: Classify, row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def targets(task: Classify, labels: Sequence[str], facts: Facts) -> Numbers:
+def targets(task: Labelled, labels: Sequence[str], facts: Facts) -> Numbers:
     """The targets of N rows, as `Labels` has them; DataError names rows whose label no training row has."""
     column = facts.columns[task.label]
     if task.problem == "regression":
@@ -104,13 +106,13 @@ def targets(task: Classify, labels: Sequence[str], facts: Facts) -> Numbers:
     return made[column.codes]
 
 
-def _unseen(task: Classify, row: int, labels: Sequence[str], facts: Facts) -> Problem:
+def _unseen(task: Labelled, row: int, labels: Sequence[str], facts: Facts) -> Problem:
     column = facts.columns[task.label]
     found = map(name_of, _labels(column.values[column.codes[row]]))
     return Problem(facts.where(row), _unknown(task, next(name for name in found if name not in labels), labels))
 
 
-def _unknown(task: Classify, name: str, labels: Sequence[str]) -> str:
+def _unknown(task: Labelled, name: str, labels: Sequence[str]) -> str:
     which = "task.labels" if task.labels is not None else "the training rows"
     return f"{task.label} is {name}, which is no label of {which}{did_you_mean(name, labels[:SHOWN])}"
 

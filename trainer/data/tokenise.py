@@ -113,8 +113,11 @@ class Tokeniser:
 
     def _fit(self, making: Making, number: int, example: Example, source: Source, row: Encoded | Problem) -> None:
         """One row within `data.max_length`."""
-        learns = self.encoder is not None and self.encoder.task.learns_tokens
-        fitted = row if isinstance(row, Problem) else fit(self.data, source.format, row, example, learns=learns)
+        assert self.encoder is not None, "nothing else makes tokens"
+        learns, needed = self.encoder.task.learns_tokens, self.encoder.needed
+        fitted: list[Encoded] | BadRow | LeftOut | Problem = row if isinstance(row, Problem) else []
+        if isinstance(row, Encoded):
+            fitted = fit(self.data, source.format, row, example, learns=learns, needed=needed)
         if isinstance(fitted, Problem):
             making.wrong.append((number, _of_row(fitted, example)))
         elif isinstance(fitted, LeftOut):

@@ -11,6 +11,7 @@ from urllib.request import getproxies
 
 from trainer.config.model import NewTokenizer
 from trainer.config.recipe import Recipe
+from trainer.config.task import MARKERS
 from trainer.data import templates
 from trainer.data.findings import Findings
 from trainer.data.formats import Example, check_fields, examples, only_images
@@ -88,7 +89,7 @@ def _add_tokens(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> None:
     held = [
         Problem(f"model.add_tokens.{index}", f"{token!r} is a token of this tokenizer already; leave it out")
         for index, token in enumerate(recipe.model.add_tokens)
-        if token in known
+        if token in known and token not in MARKERS
     ]
     if held:
         raise RecipeError(held)

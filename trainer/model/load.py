@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForImageTextToText,
@@ -37,6 +38,7 @@ HEADS = {
     "classify": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
+    "relations": AutoModel,
 }
 """What transformers loads, by `task.kind`."""
 

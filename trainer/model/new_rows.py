@@ -23,7 +23,8 @@ def make_room(model: PreTrainedModel, vocabulary: int) -> None:
     model.resize_token_embeddings(vocabulary, mean_resizing=False)
     head = model.get_output_embeddings()
     with torch.no_grad():
-        for grown in (model.get_input_embeddings().weight, head.weight, head.bias):
+        of_head = () if head is None else (head.weight, head.bias)
+        for grown in (model.get_input_embeddings().weight, *of_head):
             if grown is not None:
                 grown[before:] = grown[:before].float().mean(dim=0).to(grown.dtype)
 
@@ -35,12 +36,14 @@ def let_train(model: PreTrainedModel, first: int, count: int) -> list[str]:
     shares its weights with the embeddings shares the new rows too, and is not named.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if head.bias is not None:
+    if head is not None and head.bias is not None:
         message = "beside an adapter they need a head without a bias, and this model's head has one"
         raise RecipeError([Problem("model.add_tokens", message)])
     names = {module: name for name, module in model.named_modules()}
     rows = nn.Parameter(embedding.weight[first : first + count].detach().clone())
     model.set_input_embeddings(NewEmbeddings(embedding, rows, first))
+    if head is None:
+        return [names[embedding]]
     tied = head.weight is embedding.weight
     own = rows if tied else nn.Parameter(head.weight[first : first + count].detach().clone())
     model.set_output_embeddings(NewOutputs(head, own, first))

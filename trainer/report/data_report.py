@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer import ranks
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify
+from trainer.config.task import Classify, Relations
 from trainer.data import corpus as corpora
 from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
@@ -182,7 +182,7 @@ def _batches(recipe: Recipe, layout: Layout, train: Part) -> BatchFacts:
 
 def _rows(recipe: Recipe, train: Part, count: int, decoder: Decoder) -> tuple[ShownRow, ...]:
     """So many examples, from all over the split."""
-    column = train.facts.columns[recipe.task.label] if isinstance(recipe.task, Classify) else None
+    column = train.facts.columns[recipe.task.label] if isinstance(recipe.task, Classify | Relations) else None
     chosen = np.linspace(0, len(train.split) - 1, min(count, len(train.split))).astype(np.int64)
     rows = train.row_of[chosen].tolist()
     labels = [None if column is None else label_name(column.values[column.codes[row]]) for row in rows]

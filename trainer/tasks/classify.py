@@ -7,6 +7,7 @@ encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify
+from trainer.config.task import Classify, Relations
 from trainer.data import targets
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
@@ -43,10 +44,17 @@ class OfLabels:
 
     weights: Mapping[str, float] = MappingProxyType({"loss": 1.0})
 
-    def __init__(self, settings: Classify, labels: Labels) -> None:
+    settings: Any
+
+    def __init__(self, settings: Classify | Relations, labels: Labels) -> None:
         """RecipeError where `task.class_weights` names no label of the rows."""
-        self.settings, self.labels, self._targets = settings, labels.names, labels.targets
+        self.settings, self.names, self._targets = settings, labels.names, labels.targets
         self.class_weights = _class_weights(settings, labels)
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """As the protocol says."""
+        return self.names
 
     def collate(self, split: str) -> Collate:
         """As the protocol says."""
@@ -61,7 +69,7 @@ class OfLabels:
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
         """As the protocol says: examples, each by its label's weight; of several labels all outputs count alike."""
-        labels = [batch.labels[_there(batch.labels)] for batch in batches if batch.labels is not None]
+        labels = [batch.labels[real(batch.labels)] for batch in batches if batch.labels is not None]
         if self.class_weights is not None:
             return {"loss": float(sum(self.class_weights[some].sum() for some in labels))}
         return {"loss": float(sum(some.numel() for some in labels))}
@@ -79,9 +87,9 @@ class OfLabels:
         """As the protocol says."""
         logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
         if self.settings.problem == "single":
-            return class_table.of_single(self.labels, labels, logits.argmax(axis=1))
+            return class_table.of_single(self.names, labels, logits.argmax(axis=1))
         if self.settings.problem == "multiple":
-            return class_table.of_multiple(self.labels, labels > 0.5, logits > 0)
+            return class_table.of_multiple(self.names, labels > 0.5, logits > 0)
         return None
 
 
@@ -114,7 +122,7 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return OfImages(recipe.task, labels, Looks.of(recipe), images)
 
 
-def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """The likeliest label and the probability of each; of several labels those above one half; or a number."""
     assert isinstance(recipe.task, Classify), "the table names the kind"
     problem, names = recipe.task.problem, [model.config.id2label[number] for number in range(model.config.num_labels)]
@@ -139,7 +147,7 @@ def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrai
     return predict
 
 
-def _class_weights(settings: Classify, labels: Labels) -> torch.Tensor | None:
+def _class_weights(settings: Classify | Relations, labels: Labels) -> torch.Tensor | None:
     """What an example counts by its label, float32 [L]."""
     if settings.class_weights == "none":
         return None
@@ -153,7 +161,7 @@ def _class_weights(settings: Classify, labels: Labels) -> torch.Tensor | None:
     return torch.tensor([settings.class_weights.get(name, 1.0) for name in labels.names])
 
 
-def _there(labels: torch.Tensor) -> torch.Tensor:
+def real(labels: torch.Tensor) -> torch.Tensor:
     """Which examples are real [B]: that of a spare batch is not."""
     if labels.dtype == torch.int64:
         return labels != IGNORED
@@ -182,7 +190,7 @@ class Classifier(nn.Module):
         assert batch.labels is not None, "the rows have labels"
         with self._precision(batch.input_ids.device):
             logits = self.logits(batch).float()
-        there = _there(batch.labels)
+        there = real(batch.labels)
         logits, labels = logits[there], batch.labels[there]
         terms = {"loss": self._loss(logits, labels)}
         if self.training:

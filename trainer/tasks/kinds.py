@@ -1,13 +1,14 @@
 """The tasks by their `task.kind`."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
-from trainer.tasks import causal_lm, classify, image_text, seq2seq
+from trainer.tasks import causal_lm, classify, image_text, relations, seq2seq
 from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
@@ -15,9 +16,11 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "classify": classify.objective,
     "seq2seq": seq2seq.objective,
     "image_text": image_text.objective,
+    "relations": relations.objective,
 }
-PREDICTORS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
+PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": classify.predictor,
+    "relations": relations.predictor,
     "seq2seq": seq2seq.predictor,
 }
 """What finished runs say to rows; a language model answers by `data/answers.py`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -69,6 +70,17 @@ class Sees(Protocol):
 
     processor: Any
     """What turns texts and images into what the model takes; it is saved with the model."""
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A task with heads of our own, below `heads.` of its module; they are kept beside the body."""
+
+    def heads(self) -> dict[str, Any]:
+        """What they are for, as JSON."""
+
+    def restore(self, module: nn.Module, folder: Path) -> None:
+        """Fills those of a module with the weights of a finished run."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Shapes: B examples, S tokens of a source, T tokens of a target, N of all targets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -73,7 +74,7 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return TargetAfterSource(recipe.task, tokenizer)
 
 
-def predictor(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """What the model writes."""
     writer = Writer(model, tokenizer, whole=True)
 

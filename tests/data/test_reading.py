@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
+from trainer.config.classify import Classify
 from trainer.config.data import Source
-from trainer.config.task import Classify, Seq2Seq
+from trainer.config.seq2seq import Seq2Seq
 from trainer.data.example import Example
 from trainer.data.reading import read_for
 from trainer.data.row import BadRow, Row

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainer.config.task import Classify
+from trainer.config.classify import Classify
 from trainer.data.facts import Column, Facts
 from trainer.data.targets import label_names, targets, wrong_label
 from trainer.errors import DataError

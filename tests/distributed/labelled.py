@@ -16,7 +16,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from trainer.config.task import Classify
+from trainer.config.classify import Classify
 from trainer.data.batches import Layout
 from trainer.data.targets import Labels
 from trainer.tasks import classify

@@ -9,7 +9,7 @@ from distributed import steps
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
-from trainer.config.task import Relations
+from trainer.config.relations import Relations
 from trainer.data.batches import Layout
 from trainer.data.targets import Labels
 from trainer.tasks import relations

@@ -15,7 +15,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from trainer.config.task import Seq2Seq
+from trainer.config.seq2seq import Seq2Seq
 from trainer.data.batches import Layout
 from trainer.data.encoded import Encoded
 from trainer.tasks import seq2seq

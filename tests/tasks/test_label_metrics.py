@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer.config.task import Classify
+from trainer.config.classify import Classify
 from trainer.tasks.label_metrics import measure
 
 GENERATOR = np.random.default_rng(3)

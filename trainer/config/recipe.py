@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from trainer.config.adapter import Adapter
 from trainer.config.batch import Batch
+from trainer.config.causal_lm import CausalLM
 from trainer.config.checkpoint import Checkpoint
 from trainer.config.data import Data
 from trainer.config.engine import Engine
@@ -14,10 +15,11 @@ from trainer.config.launch import Launch
 from trainer.config.log import Log
 from trainer.config.model import Model
 from trainer.config.optimizer import Optimizer
+from trainer.config.relations import MARKERS
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import Strategy
-from trainer.config.task import BY_KIND, DEFAULT, MARKERS, CausalLM, Task
+from trainer.config.task import BY_KIND, DEFAULT, Task
 from trainer.config.train import Train
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
-from trainer.config.task import FALLING, Classify, Relations
+from trainer.config.relations import Relations
+from trainer.config.task import FALLING
 from trainer.errors import Problem, did_you_mean
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config.recipe import Recipe
-from trainer.config.task import MARKERS
+from trainer.config.relations import MARKERS
 from trainer.data import runs, templates
 from trainer.data.borders import Bordered, Counts
 from trainer.data.conversations import Learn, Writer

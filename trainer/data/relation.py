@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainer.config.task import MARKERS
+from trainer.config.relations import MARKERS
 from trainer.data.example import Example, Piece
 from trainer.data.fields import Fields, Wrong, json_of, kind_of
 

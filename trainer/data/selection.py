@@ -9,9 +9,10 @@ from typing import TextIO
 
 import numpy as np
 
+from trainer.config.classify import Classify
 from trainer.config.data import Clean, Data, HeldOut
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify, Relations
+from trainer.config.relations import Relations
 from trainer.data import leakage, splitting
 from trainer.data.duplicates import Rows, exact_groups, near_groups
 from trainer.data.facts import Facts, Numbers

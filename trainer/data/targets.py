@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.config.task import Classify, Relations
+from trainer.config.classify import Classify
+from trainer.config.relations import Relations
 from trainer.data.facts import Column, Facts, Numbers
 from trainer.data.fields import names
 from trainer.errors import DataError, Problem, did_you_mean

@@ -11,7 +11,7 @@ from urllib.request import getproxies
 
 from trainer.config.model import NewTokenizer
 from trainer.config.recipe import Recipe
-from trainer.config.task import MARKERS
+from trainer.config.relations import MARKERS
 from trainer.data import templates
 from trainer.data.findings import Findings
 from trainer.data.formats import Example, check_fields, examples, only_images

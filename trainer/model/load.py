@@ -20,8 +20,8 @@ from transformers import (
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
+from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify
 from trainer.data.formats import only_images
 from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from trainer import ranks
+from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify, Relations
+from trainer.config.relations import Relations
 from trainer.data import corpus as corpora
 from trainer.data import steps
 from trainer.data import tokenizer as tokenizers

@@ -18,8 +18,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
-from trainer.config.task import Classify, Relations
+from trainer.config.relations import Relations
 from trainer.data import targets
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus

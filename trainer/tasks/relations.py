@@ -20,7 +20,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.data import Source
 from trainer.config.recipe import Recipe
-from trainer.config.task import MARKERS, Relations
+from trainer.config.relations import MARKERS, Relations
 from trainer.data import targets
 from trainer.data.batches import Batch, batch_of
 from trainer.data.corpus import Corpus

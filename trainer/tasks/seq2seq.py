@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
-from trainer.config.task import Seq2Seq
+from trainer.config.seq2seq import Seq2Seq
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded

@@ -107,7 +107,7 @@ def test_what_goes_together_is_accepted(sections: dict[str, Any]) -> None:
         ({"focal": 2.0}, "task.focal: means nothing with task.kind: causal_lm; leave it out"),
         ({**CLASSIFY, "focl": 2.0}, "task.focl: no such key; did you mean task.focal?"),
         ({"kind": "clasify"}, "task.kind: 'clasify' is not one of causal_lm, "),
-        ({**CLASSIFY, "problem": "odd"}, "task.problem: 'odd' is not one of single, multiple, regression"),
+        ({**CLASSIFY, "problem": "odd"}, "task.problem: 'odd' is not one of single, multiple, ordinal, regression"),
         ({**CLASSIFY, "class_weights": 3}, "task.class_weights: 3 does not fit; it takes none, balanced or a mapping"),
     ],
     ids=str,

@@ -6,7 +6,7 @@ import pytest
 from trainer.config.classify import Classify
 from trainer.data.facts import Column, Facts
 from trainer.data.targets import label_names, targets, wrong_label
-from trainer.errors import DataError
+from trainer.errors import DataError, RecipeError
 
 
 def column(values: list[Any]) -> Column:
@@ -48,6 +48,13 @@ def test_labels_are_numbered_in_their_order() -> None:
 def test_several_labels_are_zeros_and_ones() -> None:
     settings = task(problem="multiple")
     assert made(settings, [["x", "y"], [], "y"]) == (("x", "y"), [[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+
+
+def test_ordinal_labels_need_their_order() -> None:
+    assert made(task(problem="ordinal"), [10, 9, 10]) == (("9", "10"), [1, 0, 1])
+    assert made(task(problem="ordinal", labels=("low", "high")), ["high", "low"]) == (("low", "high"), [1, 0])
+    with pytest.raises(RecipeError, match="needed, from the lowest to the highest, since a, b are no"):
+        made(task(problem="ordinal"), ["b", "a"])
 
 
 def test_numbers_are_taken_as_they_are_also_from_csv() -> None:

@@ -57,11 +57,16 @@ def labels_of(settings: Classify, count: int) -> Labels:
     """Labels that are drawn, some of them rare."""
     generator = np.random.default_rng(5)
     names = ("a", "b", "c")
-    if settings.problem == "single":
+    if settings.problem in ("single", "ordinal"):
         return Labels(names, {"train": generator.choice(COUNT, count, p=[0.6, 0.3, 0.1])})
     if settings.problem == "multiple":
         return Labels(names, {"train": (generator.random((count, COUNT)) < 0.4).astype(np.float32)})
     return Labels(("",), {"train": generator.normal(size=count).astype(np.float32)})
+
+
+def outputs_of(settings: Classify, labels: Labels) -> int:
+    """Those of the head: ordinal labels have one for each but the highest."""
+    return len(labels.names) - (settings.problem == "ordinal")
 
 
 def gradient(
@@ -71,7 +76,7 @@ def gradient(
     settings = Classify(kind="classify", **task)
     labels = labels_of(settings, rows)
     layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD)
-    objective, body = classify.OfLabels(settings, labels), model(family, len(labels.names))
+    objective, body = classify.OfLabels(settings, labels), model(family, outputs_of(settings, labels))
     found: dict[str, np.ndarray] = steps.step_of(objective, body, rows_of(rows), layout, kind, zero, step)["gradients"]
     return found
 
@@ -80,7 +85,7 @@ def reference(family: str, task: dict[str, Any], rows: int, first: int, count: i
     """The same in float64: one example at a time without padding, and torch's own mean over the step's logits."""
     settings = Classify(kind="classify", **task)
     labels = labels_of(settings, rows)
-    plain = model(family, len(labels.names), torch.float64)
+    plain = model(family, outputs_of(settings, labels), torch.float64)
     examples = rows_of(rows)
     chosen = range(first, first + count)
     logits = torch.cat(
@@ -96,6 +101,16 @@ def _mean_loss(settings: Classify, logits: torch.Tensor, wanted: torch.Tensor, l
         return functional.mse_loss(logits[:, 0], wanted.double())
     if settings.problem == "multiple":
         return functional.binary_cross_entropy_with_logits(logits, wanted.double())
+    if settings.problem == "ordinal":
+        # Shi, Cao and Raschka 2021, equation 8: each question of those whose label is at least as high.
+        asked = [wanted >= place for place in range(COUNT - 1)]
+        losses = [
+            functional.binary_cross_entropy_with_logits(
+                logits[rows, place], (wanted[rows] > place).double(), reduction="sum"
+            )
+            for place, rows in enumerate(asked)
+        ]
+        return torch.stack(losses).sum() / sum(rows.sum() for rows in asked)
     weights = torch.ones(COUNT, dtype=torch.float64)
     if settings.class_weights == "balanced":
         present = np.bincount(labels.targets["train"], minlength=COUNT)

@@ -12,6 +12,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "weighted": {"class_weights": "balanced", "label_smoothing": 0.1},
     "focal": {"focal": 2.0, "class_weights": "balanced"},
     "multiple": {"problem": "multiple"},
+    "ordinal": {"problem": "ordinal"},
     "regression": {"problem": "regression"},
 }
 ENGINES = [("torch", 0), ("deepspeed", 2), ("deepspeed", 3)]
@@ -25,7 +26,7 @@ def test_one_rank_gives_the_gradient_of_the_plain_loop(family: str, task: str, m
     assert difference(ours, labelled.reference(family, TASKS[task], 16, 0, 16)) <= 1e-5
 
 
-@pytest.mark.parametrize("task", ["weighted", "multiple", "regression"])
+@pytest.mark.parametrize("task", ["weighted", "multiple", "ordinal", "regression"])
 @pytest.mark.parametrize(("kind", "zero"), ENGINES)
 def test_two_ranks_give_the_gradient_of_the_plain_loop(pair: Pair, kind: str, zero: int, task: str) -> None:
     results = pair.run(labelled.gradient, "bert", TASKS[task], kind, zero, 4, 16, 16, 0)
@@ -33,7 +34,7 @@ def test_two_ranks_give_the_gradient_of_the_plain_loop(pair: Pair, kind: str, ze
     assert max(difference(result, expected) for result in results) <= 1e-5
 
 
-@pytest.mark.parametrize("task", ["weighted", "multiple", "regression"])
+@pytest.mark.parametrize("task", ["weighted", "multiple", "ordinal", "regression"])
 @pytest.mark.parametrize(("kind", "zero"), ENGINES)
 def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zero: int, task: str) -> None:
     results = pair.run(labelled.gradient, "llama", TASKS[task], kind, zero, 2, 19, 16, 1)

@@ -141,3 +141,30 @@ def test_a_row_without_its_label_is_named(tmp_path: Path, row: dict[str, Any], m
     done = shardtune("train", str(recipe))
     assert done.returncode == 3
     assert f"labelled.jsonl:{len(rows()) + 1}: {message}" in done.stderr
+
+
+def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:
+    grades = {"low": "bad", "middle": "fair", "high": "good"}
+    graded = [
+        {"text": f"In place {place} it was {word}.", "label": grade}
+        for grade, word in grades.items()
+        for place in range(24)
+    ]
+    path = tmp_path / "graded.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in graded))
+    task = {"kind": "classify", "problem": "ordinal", "labels": list(grades)}
+    evaluate = {"every": 20, "metric": "mae"}
+    data = {"train": [{"path": str(path), "format": "text"}], "validation": {"fraction": 0.2, "stratify": "label"}}
+    done = shardtune("train", str(write(tmp_path, task=task, data=data, evaluate=evaluate, train={"max_steps": 60})))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json(tmp_path / "run" / "summary.json")["best"]["mae"] <= 0.1
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"text": f"In place 3 it was {word}."}) + "\n" for word in grades.values()))
+    said = shardtune("predict", str(tmp_path / "run"), "--input", str(asked))
+    assert said.returncode == 0, said.stdout + said.stderr
+    rows_said = [json.loads(line) for line in said.stdout.splitlines()]
+    assert [row["label"] for row in rows_said] == list(grades)
+    assert all(sum(row["scores"].values()) == pytest.approx(1.0) for row in rows_said)
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model").config
+    assert config.id2label == {0: "above low", 1: "above middle"}
+    assert config.ordinal_labels == list(grades)

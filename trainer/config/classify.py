@@ -20,6 +20,7 @@ class Classify(Section):
     measured: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "single": ("accuracy", "macro_f1", "matthews", "auroc"),
         "multiple": ("micro_f1", "macro_f1", "exact_match", "auroc"),
+        "ordinal": ("accuracy", "kappa", "spearman", "mae"),
         "regression": ("pearson", "spearman", "rmse"),
     }
     """The metrics of each problem."""
@@ -28,10 +29,11 @@ class Classify(Section):
     """What is learned: labels."""
     label: str = "label"
     """The column of the files that holds the label."""
-    problem: Literal["single", "multiple", "regression"] = "single"
-    """One label a row, a list of them, or a number."""
+    problem: Literal["single", "multiple", "ordinal", "regression"] = "single"
+    """One label a row, a list of them, one of an order such as grades, or a number."""
     labels: tuple[str, ...] | None = None
-    """The labels in the order of the outputs; null: those of the training rows, sorted."""
+    """The labels in the order of the outputs, ordinal ones from the lowest to the highest; null: those of
+    the training rows, sorted."""
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     """What an example counts by its label; balanced: as if all labels were equally frequent."""
     focal: float = Field(0.0, ge=0.0)

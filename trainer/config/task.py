@@ -10,7 +10,7 @@ from trainer.config.image_text import ImageText
 from trainer.config.relations import Relations
 from trainer.config.seq2seq import Seq2Seq
 
-FALLING = ("loss", "rmse")
+FALLING = ("loss", "rmse", "mae")
 """The metrics of which less is better."""
 KINDS: tuple[type[CausalLM] | type[Classify] | type[Relations] | type[Seq2Seq] | type[ImageText], ...] = (
     CausalLM,

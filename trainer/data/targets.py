@@ -15,7 +15,7 @@ from trainer.config.classify import Classify
 from trainer.config.relations import Relations
 from trainer.data.facts import Column, Facts, Numbers
 from trainer.data.fields import names
-from trainer.errors import DataError, Problem, did_you_mean
+from trainer.errors import DataError, Problem, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     from trainer.data.corpus import Corpus
@@ -52,7 +52,7 @@ def name_of(value: object) -> str:
 def label_names(task: Labelled, train: Column) -> tuple[str, ...]:
     """The labels in the order of the model's outputs, one empty name for a number.
 
-    DataError where the training rows hold fewer than two.
+    DataError where the training rows hold fewer than two; RecipeError where nothing tells their order.
     """
     if task.problem == "regression":
         return ("",)
@@ -65,6 +65,9 @@ def label_names(task: Labelled, train: Column) -> tuple[str, ...]:
         message = f"hold {only} in the column {task.label}; add rows with other labels, or name another task.label"
         raise DataError([Problem("data.train", f"all rows {message}")])
     numeric = all(isinstance(label, int | float) and not isinstance(label, bool) for label in found.values())
+    if task.problem == "ordinal" and not numeric:
+        message = f"is needed, from the lowest to the highest, since {', '.join(sorted(found)[:SHOWN])} are no numbers"
+        raise RecipeError([Problem("task.labels", message)])
     return tuple(sorted(found, key=float if numeric else None))
 
 
@@ -78,7 +81,7 @@ def wrong_label(task: Labelled, row: Mapping[str, Any]) -> str | None:
         number = _number(value)
         if number is None:
             return f"{task.label} is {name_of(value)}, which is no number, as task.problem: regression needs"
-    elif isinstance(value, list) and task.problem == "single":
+    elif isinstance(value, list) and task.problem != "multiple":
         return f"{task.label} is a list; set task.problem: multiple"
     elif task.labels is not None:
         unknown = [name for name in map(name_of, _labels(value)) if name not in task.labels]
@@ -99,7 +102,7 @@ def targets(task: Labelled, labels: Sequence[str], facts: Facts) -> Numbers:
     bad = np.flatnonzero(np.isin(column.codes, unseen))
     if len(bad):
         raise DataError([_unseen(task, row, labels, facts) for row in bad[:SHOWN].tolist()])
-    if task.problem == "single":
+    if task.problem != "multiple":
         return np.array([some[0] for some in places], dtype=np.int64)[column.codes]
     made = np.zeros((len(places), len(labels)), dtype=np.float32)
     for code, some in enumerate(places):

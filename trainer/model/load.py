@@ -51,9 +51,12 @@ def head_for(recipe: Recipe) -> Any:
 PROBLEMS = {
     "single": "single_label_classification",
     "multiple": "multi_label_classification",
+    "ordinal": "multi_label_classification",
     "regression": "regression",
 }
 """What transformers calls the values of `task.problem`."""
+ORDINAL = "ordinal_labels"
+"""Where the configuration of a model keeps labels of an order; its head has one output for each but the highest."""
 
 
 def load(
@@ -102,12 +105,12 @@ def _made(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, attention: str | None, labels: Sequence[str] | None
 ) -> PreTrainedModel:
     kind, head = head_for(recipe), dict[str, Any]()
+    if labels is not None and isinstance(recipe.task, Classify) and recipe.task.problem == "ordinal":
+        head[ORDINAL], labels = list(labels), [f"above {name}" for name in labels[:-1]]
     if labels is not None:
         names = [name or "LABEL_0" for name in labels]
-        head = {
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: number for number, name in enumerate(names)},
-        }
+        head["id2label"] = dict(enumerate(names))
+        head["label2id"] = {name: number for number, name in enumerate(names)}
     if isinstance(recipe.task, Classify):
         head["problem_type"] = PROBLEMS[recipe.task.problem]
     torch.manual_seed(recipe.train.seed)

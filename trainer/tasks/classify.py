@@ -1,4 +1,4 @@
-"""The label of a text: one of several, any of several, or a number.
+"""The label of a text: one of several, any of several, one of an order, or a number.
 
 The head, and where it looks, are those of transformers' `AutoModelForSequenceClassification`: the first token of an
 encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
@@ -33,6 +33,7 @@ from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.model.inputs import takes_types
+from trainer.model.load import ORDINAL
 from trainer.tasks import class_table, label_metrics
 from trainer.tasks.causal_lm import COMPARED
 from trainer.tasks.class_table import ClassTable
@@ -69,8 +70,13 @@ class OfLabels:
         return labelled
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """As the protocol says: examples, each by its label's weight; of several labels all outputs count alike."""
+        """As the protocol says: examples, each by its label's weight; of several labels all outputs count alike.
+
+        Of ordinal labels each question counts, as `_ordinal_loss` asks them.
+        """
         labels = [batch.labels[real(batch.labels)] for batch in batches if batch.labels is not None]
+        if self.settings.problem == "ordinal":
+            return {"loss": float(sum((some + 1).clamp(max=len(self.names) - 1).sum() for some in labels))}
         if self.class_weights is not None:
             return {"loss": float(sum(self.class_weights[some].sum() for some in labels))}
         return {"loss": float(sum(some.numel() for some in labels))}
@@ -89,6 +95,8 @@ class OfLabels:
         logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
         if self.settings.problem == "single":
             return class_table.of_single(self.names, labels, logits.argmax(axis=1))
+        if self.settings.problem == "ordinal":
+            return class_table.of_single(self.names, labels, label_metrics.ordinal(logits).argmax(axis=1))
         if self.settings.problem == "multiple":
             return class_table.of_multiple(self.names, labels > 0.5, logits > 0)
         return None
@@ -126,7 +134,7 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """The likeliest label and the probability of each; of several labels those above one half; or a number."""
     assert isinstance(recipe.task, Classify), "the table names the kind"
-    problem, names = recipe.task.problem, [model.config.id2label[number] for number in range(model.config.num_labels)]
+    problem, names = recipe.task.problem, _names(model)
     module = Classifier(model, recipe.task)
     layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
 
@@ -139,13 +147,26 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
         logits = module.logits(batch.to(model.device)).float()
         if problem == "regression":
             return [{"number": number} for number in logits[:, 0].tolist()]
-        chances = (logits.softmax(dim=1) if problem == "single" else logits.sigmoid()).tolist()
+        chances = _chances(problem, logits).tolist()
         scores = [dict(zip(names, each, strict=True)) for each in chances]
-        if problem == "single":
+        if problem != "multiple":
             return [{"label": max(each, key=each.__getitem__), "scores": each} for each in scores]
         return [{"labels": [name for name in names if each[name] > 0.5], "scores": each} for each in scores]
 
     return predict
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    """The labels of a finished model."""
+    own = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    return list(getattr(model.config, ORDINAL, own))
+
+
+def _chances(problem: str, logits: torch.Tensor) -> torch.Tensor:
+    """The probability of each label [B, L]."""
+    if problem == "ordinal":
+        return torch.from_numpy(label_metrics.ordinal(logits.cpu().numpy()))
+    return logits.softmax(dim=1) if problem == "single" else logits.sigmoid()
 
 
 def _class_weights(settings: Classify | Relations, labels: Labels) -> torch.Tensor | None:
@@ -167,6 +188,19 @@ def real(labels: torch.Tensor) -> torch.Tensor:
     if labels.dtype == torch.int64:
         return labels != IGNORED
     return ~labels.reshape(len(labels), -1).isnan().any(dim=1)
+
+
+def _ordinal_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Is the label above the lowest one, then above the next, until it is not: CORN (Shi, Cao and Raschka 2021).
+
+    Logits [B, L - 1]; summed over the questions, of which a label has as many as lead to its answer.
+    """
+    places = torch.arange(logits.shape[1], device=logits.device)
+    asked = labels[:, None] >= places
+    each = functional.binary_cross_entropy_with_logits(
+        logits, (labels[:, None] > places).to(logits.dtype), reduction="none"
+    )
+    return (each * asked).sum()
 
 
 class Classifier(nn.Module):
@@ -216,6 +250,8 @@ class Classifier(nn.Module):
             return functional.mse_loss(logits[:, 0], labels, reduction="sum")
         if settings.problem == "multiple":
             return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        if settings.problem == "ordinal":
+            return _ordinal_loss(logits, labels)
         smoothing = settings.label_smoothing
         if settings.focal == 0.0:
             return functional.cross_entropy(

@@ -13,7 +13,7 @@ def measure(problem: str, logits: Numbers, labels: Numbers) -> dict[str, float]:
     with warnings.catch_warnings():
         # Of rows with one label alone, which the values tell.
         warnings.filterwarnings("ignore", message="A single label was found", category=UserWarning)
-        found = {"single": _single, "multiple": _multiple, "regression": _regression}[problem](logits, labels)
+        found = _MEASURES[problem](logits, labels)
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
@@ -51,6 +51,32 @@ def _mean_auroc(scores: Numbers, labels: Numbers) -> float:
     return float(np.mean([roc_auc_score(labels[:, place], scores[:, place]) for place in both])) if both else np.nan
 
 
+def ordinal(logits: Numbers) -> Numbers:
+    """The probability of each of L ordered labels [N, L], of N answers to "is it above this one?" [N, L - 1].
+
+    The chance to be above a label is the product of the answers up to it (CORN, Shi, Cao and Raschka 2021, equation 5).
+    """
+    from scipy.special import expit
+
+    above = np.cumprod(expit(logits.astype(np.float64)), axis=1)
+    ones, zeros = np.ones((len(above), 1)), np.zeros((len(above), 1))
+    return -np.diff(np.hstack([ones, above, zeros]), axis=1)
+
+
+def _ordinal(logits: Numbers, labels: Numbers) -> dict[str, float]:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import accuracy_score, cohen_kappa_score, mean_absolute_error
+
+    said = ordinal(logits).argmax(axis=1)
+    found = {"accuracy": accuracy_score(labels, said), "mae": mean_absolute_error(labels, said)}
+    # With one label alone there is no chance to agree by, and no order.
+    if np.ptp(said) > 0 or np.ptp(labels) > 0:
+        found["kappa"] = cohen_kappa_score(labels, said, weights="quadratic")
+    if np.ptp(said) > 0 and np.ptp(labels) > 0:
+        found["spearman"] = spearmanr(said, labels).statistic
+    return found
+
+
 def _regression(logits: Numbers, labels: Numbers) -> dict[str, float]:
     from scipy.stats import pearsonr, spearmanr
 
@@ -60,3 +86,6 @@ def _regression(logits: Numbers, labels: Numbers) -> dict[str, float]:
     if np.ptp(said) > 0 and np.ptp(labels) > 0:
         found |= {"pearson": pearsonr(said, labels).statistic, "spearman": spearmanr(said, labels).statistic}
     return found
+
+
+_MEASURES = {"single": _single, "multiple": _multiple, "ordinal": _ordinal, "regression": _regression}

@@ -8,14 +8,10 @@ import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
 from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES, each
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 WORDS = {"warm": ["sun", "beach", "summer", "desert"], "cold": ["snow", "ice", "winter", "frost"]}
-ENGINES: dict[str, dict[str, Any]] = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
-}
 
 
 def rows() -> list[dict[str, str]]:
@@ -42,7 +38,7 @@ def write(folder: Path, **sections: Any) -> Path:
     return write_recipe(folder, **{**base, "train": {"max_steps": 30}, **sections})
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("torch", "zero3", slow=("zero2",)))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(folder, **ENGINES[request.param])))
@@ -126,21 +122,17 @@ def test_a_run_without_patience_ends_early_and_keeps_its_best(tmp_path: Path) ->
     assert summary["best"]["loss"] == min(losses)
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"text": "Neither."}, "label is missing, which task.label names; the row has text"),
-        ({"text": "Neither.", "label": None}, "label is null, which task.label names"),
-        ({"text": "Neither.", "label": ["warm"]}, "label is a list; set task.problem: multiple"),
-    ],
-)
-def test_a_row_without_its_label_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+def test_rows_without_their_label_are_named(tmp_path: Path) -> None:
+    bad = [{"text": "Neither."}, {"text": "Neither.", "label": None}, {"text": "Neither.", "label": ["warm"]}]
     recipe = write(tmp_path, data={"train": [{"path": str(tmp_path / "labelled.jsonl"), "format": "text"}]})
     with (tmp_path / "labelled.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write("".join(json.dumps(row) + "\n" for row in bad))
     done = shardtune("train", str(recipe))
     assert done.returncode == 3
-    assert f"labelled.jsonl:{len(rows()) + 1}: {message}" in done.stderr
+    first = len(rows()) + 1
+    assert f"labelled.jsonl:{first}: label is missing, which task.label names; the row has text" in done.stderr
+    assert f"labelled.jsonl:{first + 1}: label is null, which task.label names" in done.stderr
+    assert f"labelled.jsonl:{first + 2}: label is a list; set task.problem: multiple" in done.stderr
 
 
 def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:

@@ -9,15 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES, each
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 VIT = {"model_type": "vit", "image_size": 16, "patch_size": 4, "hidden_size": 32, "intermediate_size": 64} | {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-}
-ENGINES: dict[str, dict[str, Any]] = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
 }
 
 
@@ -48,7 +45,7 @@ def write(folder: Path, **sections: Any) -> Path:
     return write_recipe(folder, **{**settings, **sections})
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("torch", slow=("zero3",)))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(folder, **ENGINES[request.param])))
@@ -73,6 +70,7 @@ def test_another_program_sees_the_same(finished: Path) -> None:
         assert json.loads(line)["label"] == model.config.id2label[int(logits.argmax())]
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
     found = []
     for processes in (1, 3):

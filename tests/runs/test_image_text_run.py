@@ -10,14 +10,10 @@ import torch
 from distributed import looking
 from PIL import Image
 from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES, each
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
-ENGINES: dict[str, dict[str, Any]] = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "ddp": {"engine": {"kind": "torch"}, "launch": {"processes": 2}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,7 @@ def write(base: Path, folder: Path, **sections: Any) -> Path:
     return write_recipe(folder, **{**settings, **sections})
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("ddp", "zero3", slow=("torch",)))
 def finished(request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(base, folder, **ENGINES[request.param])))

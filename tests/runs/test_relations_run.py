@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES, each
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -23,11 +24,6 @@ SAID = {
     "{0} hired {1}.": ("hired", "hired_by"),
     "{0} was hired by {1}.": ("hired_by", "hired"),
     "{0} saw {1}.": ("none", "none"),
-}
-ENGINES: dict[str, dict[str, Any]] = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
 }
 
 
@@ -62,7 +58,7 @@ def write(folder: Path, lines: list[dict[str, Any]] | None = None, **sections: A
     return write_recipe(folder, **{**settings, **sections})
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("ddp", slow=("torch", "zero2", "zero3")))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(folder, **ENGINES[request.param])))
@@ -107,7 +103,7 @@ def test_transformers_and_a_product_say_the_same(finished: Path) -> None:
 
 def test_an_adapter_keeps_its_head(finished: Path, tmp_path: Path) -> None:
     model = {"name": str(finished / "model"), "config": None, "tokenizer": None}
-    sections = {"model": model, "adapter": {"kind": "lora", "r": 8}, "optimizer": {"lr": 1e-2}}
+    sections = {"model": model, "adapter": {"kind": "lora", "r": 8}, "optimizer": {"lr": 1e-2}, **ENGINES["ddp"]}
     done = shardtune("train", str(write(tmp_path, **sections, train={"max_steps": 60})))
     assert done.returncode == 0, done.stdout + done.stderr
     test = read_json(tmp_path / "run" / "summary.json")["test"]
@@ -122,6 +118,7 @@ def test_an_adapter_keeps_its_head(finished: Path, tmp_path: Path) -> None:
     assert sum(right) / len(right) >= 0.8
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
     found = []
     for processes in (1, 2, 3):
@@ -134,20 +131,22 @@ def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
     assert found[0] == found[1] == found[2]
 
 
+def test_a_row_that_holds_no_relation_is_named(tmp_path: Path) -> None:
+    done = shardtune("train", str(write(tmp_path, [*rows(), {**rows()[0], "head": [0, 99]}])))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "related.jsonl:121: head [0, 99] is outside the text" in done.stderr
+
+
 @pytest.mark.parametrize(
-    ("sections", "more", "status", "message"),
+    ("sections", "message"),
     [
-        ({}, {"head": [0, 99]}, 3, "related.jsonl:121: head [0, 99] is outside the text"),
-        ({}, {"label": None}, 3, "related.jsonl:121: label is null"),
-        ({"task": {"kind": "relations", "no_relation": "nothing"}}, None, 2, "task.no_relation: nothing is no label"),
-        ({"model": {"config": {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}}}, None, 2, "is a gpt2"),
+        ({"task": {"kind": "relations", "no_relation": "nothing"}}, "task.no_relation: nothing is no label"),
+        ({"model": {"config": {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}}}, "is a gpt2"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(
-    tmp_path: Path, sections: dict[str, Any], more: dict[str, Any] | None, status: int, message: str
-) -> None:
-    done = shardtune("train", str(write(tmp_path, [*rows(), {**rows()[0], **more}] if more else None, **sections)))
-    assert done.returncode == status, done.stdout + done.stderr
+def test_what_cannot_be_learned_is_refused(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    done = shardtune("train", str(write(tmp_path, **sections)))
+    assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES, each
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 T5 = {"model_type": "t5", "d_model": 64, "d_ff": 128, "d_kv": 16, "num_layers": 2, "num_heads": 4} | {
@@ -14,10 +15,6 @@ T5 = {"model_type": "t5", "d_model": 64, "d_ff": 128, "d_kv": 16, "num_layers": 
 }
 COUNTED = {"two": "zwei", "three": "drei", "four": "vier", "six": "sechs", "nine": "neun", "ten": "zehn"}
 THINGS = {"houses": "Häuser", "dogs": "Hunde", "books": "Bücher", "trees": "Bäume", "chairs": "Stühle", "eggs": "Eier"}
-ENGINES: dict[str, dict[str, Any]] = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
-}
 
 
 def rows() -> list[dict[str, str]]:
@@ -45,7 +42,7 @@ def write(folder: Path, lines: list[dict[str, Any]] | None = None, **sections: A
     return write_recipe(folder, **{**base, **sections})
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("torch", slow=("zero3",)))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(folder, **ENGINES[request.param])))
@@ -73,6 +70,7 @@ def test_another_program_writes_the_same_answers(finished: Path) -> None:
     assert words.decode(said[0], skip_special_tokens=True).strip() == sample["answer"]
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
     found = []
     for processes in (1, 2, 3):

@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 from runs.command import metrics, read_json, shardtune, write_recipe
-
-ENGINES = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},
-}
+from runs.engines import ENGINES, each
 
 
-@pytest.fixture(scope="module", params=["torch", pytest.param("zero3", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=each("torch", slow=("zero3",)))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run to its end."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from runs.command import metrics, read_json, shardtune, write_recipe
-
-ENGINES = {
-    "torch": {"engine": {"kind": "torch"}, "launch": {"processes": 1}},
-    "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
-}
+from runs.engines import ENGINES, each
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=each("torch", "zero2"))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a run to its end; no compiler and no ninja can be found from it."""
     folder = tmp_path_factory.mktemp(request.param)

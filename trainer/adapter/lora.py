@@ -74,6 +74,9 @@ def _targets(model: PreTrainedModel, recipe: Recipe) -> list[str]:
         for name, one in model.named_parameters()
         if name.rpartition(".")[0] in linear
     ]
+    if (pooler := getattr(model, "pooler", None)) and not any(one.requires_grad for one in pooler.parameters()):
+        # Nothing reads it.
+        listed = [one for one in listed if one.part != "pooler"]
     names = [adapter_parameters.module_of(one) for one in adapter_parameters.targets(recipe.adapter, listed)]
     if not names:
         message = f"{recipe.adapter.targets} fits no linear layer of this model; name endings of its layers in a list"

@@ -88,9 +88,18 @@ def load(
         dtype = DTYPES[recipe.model.dtype if precision == "auto" else precision]
         model.set_attn_implementation(choose(model, wanted, dtype, cuda=ranks.accelerators() > 0))
     model.config.use_cache = False
+    if head_for(recipe) is AutoModel:
+        _rest_pooler(model)
     if recipe.task.kind == "classify":
         _make_heads_find_their_token(model, tokenizer)
     return model
+
+
+def _rest_pooler(model: PreTrainedModel) -> None:
+    """Heads of our own read hidden states: what a body makes of the first one gets no gradient, and does not train."""
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(False)
 
 
 def _make_heads_find_their_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

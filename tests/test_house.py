@@ -90,7 +90,7 @@ def _files(folder: str, *others: str) -> set[str]:
     return {module.stem for module in (PACKAGE / folder).glob("*.py")} - {"__init__", *others}
 
 
-BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "heads", "label_metrics", "looks", "writing")
+BESIDE_TASKS = ("answer_metrics", "class_table", "eyes", "heads", "label_metrics", "looks", "tag_metrics", "writing")
 
 
 @pytest.mark.parametrize(

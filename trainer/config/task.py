@@ -1,6 +1,6 @@
 """`task:` what is learned; the settings of each `kind` stand in the file of its name."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -9,18 +9,11 @@ from trainer.config.classify import Classify
 from trainer.config.image_text import ImageText
 from trainer.config.relations import Relations
 from trainer.config.seq2seq import Seq2Seq
+from trainer.config.token_labels import TokenLabels
 
 FALLING = ("loss", "rmse", "mae")
 """The metrics of which less is better."""
-KINDS: tuple[type[CausalLM] | type[Classify] | type[Relations] | type[Seq2Seq] | type[ImageText], ...] = (
-    CausalLM,
-    Classify,
-    Relations,
-    Seq2Seq,
-    ImageText,
-)
-BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}  # type: ignore[union-attr]
+Task = Annotated[CausalLM | Classify | TokenLabels | Relations | Seq2Seq | ImageText, Field(discriminator="kind")]
+BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in get_args(get_args(Task)[0])}
 """The settings of each `task.kind`."""
 DEFAULT = "causal_lm"
-
-Task = Annotated[CausalLM | Classify | Relations | Seq2Seq | ImageText, Field(discriminator="kind")]

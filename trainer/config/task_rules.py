@@ -6,6 +6,7 @@ from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
 from trainer.config.relations import Relations
 from trainer.config.task import FALLING
+from trainer.config.token_labels import OUTSIDE, TokenLabels
 from trainer.errors import Problem, did_you_mean
 
 
@@ -28,7 +29,7 @@ def keys_fit_the_problem(recipe: Recipe) -> Problem | None:
 
 def labels_are_two_and_more(recipe: Recipe) -> Problem | None:
     """One class is no choice."""
-    labels = recipe.task.labels if isinstance(recipe.task, Classify | Relations) else None
+    labels = recipe.task.labels if isinstance(recipe.task, Classify | Relations | TokenLabels) else None
     if labels is None or len(set(labels)) == len(labels) >= 2:
         return None
     return Problem("task.labels", f"{', '.join(labels) or 'an empty list'}: name two labels or more, each once")
@@ -43,6 +44,22 @@ def weights_are_of_labels(recipe: Recipe) -> Problem | None:
     for name in weights:
         if name not in labels:
             return Problem("task.class_weights", f"{name} is no label of task.labels{did_you_mean(name, labels)}")
+    return None
+
+
+def tags_are_bio(recipe: Recipe) -> Problem | None:
+    """An entity begins with B-x."""
+    task = recipe.task
+    if not isinstance(task, TokenLabels) or task.labels is None or task.scheme != "bio":
+        return None
+    for tag in task.labels:
+        begin, _, kind = tag.partition("-")
+        if tag != OUTSIDE and not (begin in ("B", "I") and kind):
+            return Problem(
+                "task.labels", f"{tag} is neither {OUTSIDE} nor B-x or I-x; set task.scheme: none for others"
+            )
+        if begin == "I" and f"B-{kind}" not in task.labels:
+            return Problem("task.labels", f"{tag} goes on where nothing begins; add B-{kind}")
     return None
 
 
@@ -123,6 +140,7 @@ TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     keys_fit_the_problem,
     labels_are_two_and_more,
     weights_are_of_labels,
+    tags_are_bio,
     the_metric_is_measured,
     the_mode_fits_the_metric,
     only_writers_answer,

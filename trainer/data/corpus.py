@@ -52,6 +52,16 @@ class Corpus:
         """The row, among those of a split, that each of its examples was made of [M]."""
         return self._store(split).row_of(self.rows[split])
 
+    def split(self, name: str) -> Split:
+        """The examples of a split that is there."""
+        found = {"train": self.train, **self.held_out()}[name]
+        assert found is not None, "it has rows"
+        return found
+
+    def marks(self, split: str) -> list[str]:
+        """What the marks of a split's examples stand for, by number."""
+        return self._store(split).info.marks
+
     def images(self, split: str) -> KeptImages:
         """The images of the examples of a split, where they are kept."""
         return KeptImages(self.facts(split).columns[IMAGES], self.row_of(split), self._store(split).folder)

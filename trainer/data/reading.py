@@ -6,11 +6,13 @@ from typing import Any
 
 from trainer.config.data import Source
 from trainer.config.task import Task
+from trainer.config.token_labels import wrong_in
 from trainer.data.example import Example
+from trainer.data.fields import names
 from trainer.data.formats import parse
 from trainer.data.row import Row
 from trainer.data.targets import wrong_label
-from trainer.errors import Problem
+from trainer.errors import Problem, did_you_mean
 
 
 def read_for(task: Task, row: Row, source: Source, key: str, *, answered: bool = True) -> Example | Problem:
@@ -33,6 +35,25 @@ def _labelled(task: Any, row: Row, source: Source, key: str, answered: bool) -> 
     return example if wrong is None else row.bad(wrong)
 
 
+def _tagged(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """Words, each with a tag of the scheme."""
+    example = parse(row, source, key, answered=answered)
+    if isinstance(example, Problem) or not answered:
+        return example if isinstance(example, Problem) else replace(example, tags=())
+    column = source.fields.get("tags", "tags")
+    if not example.tags:
+        return row.bad(f"{column} is missing, which task.kind: token_labels learns; the row has {names(row.values)}")
+    wrong = wrong_in(example.tags) if task.scheme == "bio" else None
+    if wrong is not None:
+        place, why = wrong
+        return row.bad(f"{column}.{place} is {example.tags[place]} (the word {example.words[place]}), which {why}")
+    for place, tag in enumerate(example.tags if task.labels is not None else ()):
+        if tag not in task.labels:
+            unknown = f"which is no label of task.labels{did_you_mean(tag, task.labels)}"
+            return row.bad(f"{column}.{place} is {tag} (the word {example.words[place]}), {unknown}")
+    return example
+
+
 def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """Two texts that the model reads apart; the second one is empty where it need not be there."""
     example = parse(row, source, key, answered=answered)
@@ -49,5 +70,6 @@ _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem
     "classify": _labelled,
     "relations": _labelled,
     "seq2seq": _source_and_target,
+    "token_labels": _tagged,
 }
 """By `task.kind`; the others learn what their formats say."""

@@ -61,6 +61,11 @@ class Split:
         learned: Learned = self._part("learned", row)
         return learned
 
+    def marks(self, row: int) -> Tokens:
+        """The mark of each token of one example, as the store numbers them, int32 [S]."""
+        marks: Tokens = self._part("marks", row)
+        return marks
+
     def example(self, row: int) -> Encoded:
         """All of one example."""
         optional = {name: self._part(name, row) for name in ("types", "parts", "marks") if name in self._arrays}

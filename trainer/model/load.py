@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -39,6 +40,7 @@ HEADS = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
     "relations": AutoModel,
+    "token_labels": AutoModelForTokenClassification,
 }
 """What transformers loads, by `task.kind`."""
 

@@ -8,7 +8,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
-from trainer.tasks import causal_lm, classify, image_text, relations, seq2seq
+from trainer.tasks import causal_lm, classify, image_text, relations, seq2seq, token_labels
 from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
@@ -17,10 +17,12 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "seq2seq": seq2seq.objective,
     "image_text": image_text.objective,
     "relations": relations.objective,
+    "token_labels": token_labels.objective,
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": classify.predictor,
     "relations": relations.predictor,
     "seq2seq": seq2seq.predictor,
+    "token_labels": token_labels.predictor,
 }
 """What finished runs say to rows; a language model answers by `data/answers.py`."""

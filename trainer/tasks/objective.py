@@ -89,6 +89,8 @@ class Asked:
 
     encoded: Encoded
     images: tuple[Image, ...] = ()
+    words: tuple[str, ...] = ()
+    """Those that the row is split into; none where it holds a text."""
 
 
 Predict = Callable[[Sequence[Asked]], list[dict[str, Any]]]

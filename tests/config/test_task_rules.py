@@ -8,6 +8,7 @@ from trainer.config.task_rules import TASK_RULES
 from trainer.errors import RecipeError
 
 CLASSIFY: dict[str, Any] = {"kind": "classify"}
+WORDS: dict[str, Any] = {"train": [{"path": "a", "format": "words"}]}
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     (
         "keys_fit_the_problem",
@@ -23,6 +24,16 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "weights_are_of_labels",
         {"task": {**CLASSIFY, "labels": ["good", "bad"], "class_weights": {"bat": 2.0}}},
         "task.class_weights: bat is no label of task.labels; did you mean bad?",
+    ),
+    (
+        "tags_are_bio",
+        {"task": {"kind": "token_labels", "labels": ["O", "I-x"]}, "data": WORDS},
+        "task.labels: I-x goes on where nothing begins; add B-x",
+    ),
+    (
+        "tags_are_bio",
+        {"task": {"kind": "token_labels", "labels": ["NN", "VB"]}, "data": WORDS},
+        "task.labels: NN is neither O nor B-x or I-x; set task.scheme: none for others",
     ),
     (
         "the_metric_is_measured",

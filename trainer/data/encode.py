@@ -16,6 +16,7 @@ from trainer.data.encoded import Encoded, Tokens
 from trainer.data.example import Example
 from trainer.data.formats import formats_of
 from trainer.data.runs import Around, Next, Part, Places, Run, Special
+from trainer.data.words import need_spaces, with_spaces
 from trainer.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Encoder:
         """Tokens without which a row is of no use."""
         self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._spaced = self._words_need_spaces()
+        self._spaced = need_spaces(self.backend)
 
     @property
     def identity(self) -> list[str]:
@@ -191,20 +192,10 @@ class Encoder:
         """Words with the special tokens that the tokenizer adds; nothing is learned of them."""
         if not examples:
             return []
-        texts = [self._written(example.words) for example in examples]
+        texts = [with_spaces(example.words) if self._spaced else list(example.words) for example in examples]
         rows = []
         for encoding in self.backend.encode_batch(texts, is_pretokenized=True):
             words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int32)
             tokens = np.array(encoding.ids, dtype=np.int32)
             rows.append(Encoded(tokens, np.zeros(len(tokens), dtype=np.bool_), words=words))
         return rows
-
-    def _written(self, words: Sequence[str]) -> list[str]:
-        first, *others = words
-        return [first, *(f" {word}" for word in others)] if self._spaced else list(words)
-
-    def _words_need_spaces(self) -> bool:
-        """Whether the tokens of words are those of a text only where each word brings the space before it."""
-        text = self.backend.encode("a a").ids
-        alone, spaced = (self.backend.encode(["a", word], is_pretokenized=True).ids for word in ("a", " a"))
-        return bool(alone != text == spaced)

@@ -1,5 +1,8 @@
 """Texts that are split into words already, and the tags of the words."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from trainer.data.example import Example
 from trainer.data.fields import Fields, Wrong, kind_of, scalar_of
 
@@ -14,6 +17,19 @@ def words(fields: Fields) -> Example:
     if tags and len(tags) != len(found):
         raise Wrong(f"{fields.column('tags')} holds {len(tags)} tags for {len(found)} words; each word needs one")
     return Example(row.source, row.line, words=found, tags=tags, columns=row.values)
+
+
+def need_spaces(backend: Any) -> bool:
+    """Whether the tokens of words are those of a text only where each word brings the space before it."""
+    text = backend.encode("a a").ids
+    alone, spaced = (backend.encode(["a", word], is_pretokenized=True).ids for word in ("a", " a"))
+    return bool(alone != text == spaced)
+
+
+def with_spaces(words: Sequence[str]) -> list[str]:
+    """Each word but the first with the space before it."""
+    first, *others = words
+    return [first, *(f" {word}" for word in others)]
 
 
 def _list(fields: Fields, name: str) -> tuple[str, ...]:

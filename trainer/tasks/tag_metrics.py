@@ -23,7 +23,7 @@ def measure(scheme: str, names: Sequence[str], outputs: Pairs) -> dict[str, floa
     found = {"accuracy": float(accuracy_score(right, said))}
     if scheme != "bio":
         return {"macro_f1": float(f1_score(right, said, average="macro", zero_division=0.0)), **found}
-    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
     of_right, of_said = _named(names, outputs)
     with _quiet():
@@ -36,7 +36,7 @@ def table(scheme: str, names: Sequence[str], outputs: Pairs) -> ClassTable:
     if scheme != "bio":
         said, right = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return class_table.of_single(names, right, said)
-    from seqeval.metrics import precision_recall_fscore_support
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
     of_right, of_said = _named(names, outputs)
     kinds = sorted({kind for rows in (of_right, of_said) for row in rows for kind, _, _ in entities(row)})

@@ -26,6 +26,7 @@ from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.tags import Tags
 from trainer.data.tokenizer import padding_of
+from trainer.data.words import need_spaces, with_spaces
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.model.crf import Crf, allowed_in_bio
@@ -225,7 +226,9 @@ class TagModel:
 
     def predict(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
         """The tag of each word; of one that the tokenizer leaves out, and of those past the end, the first tag."""
-        taken = self.tokenizer([list(row) for row in rows], is_split_into_words=True, padding=True, return_tensors="pt")
+        spaced = need_spaces(self.tokenizer.backend_tokenizer)
+        texts = [with_spaces(row) if spaced else list(row) for row in rows]
+        taken = self.tokenizer(texts, is_split_into_words=True, padding=True, return_tensors="pt")
         ids, mask = (taken[name].to(self.module.model.device) for name in ("input_ids", "attention_mask"))
         numbers = [[-1 if word is None else word for word in taken.word_ids(place)] for place in range(len(rows))]
         there = torch.from_numpy(np.stack([begins(np.array(own)) for own in numbers])).to(ids.device)

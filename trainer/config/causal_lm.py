@@ -25,7 +25,7 @@ class CausalLM(Section):
 
     def metrics(self) -> tuple[str, ...]:
         """What validation measures, the loss first."""
-        return ("loss",)
+        return ("loss", "perplexity")
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the files that hold what is learned."""

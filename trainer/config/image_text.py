@@ -20,7 +20,7 @@ class ImageText(Section):
 
     def metrics(self) -> tuple[str, ...]:
         """What validation measures, the loss first."""
-        return ("loss",)
+        return ("loss", "perplexity")
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the files that hold what is learned."""

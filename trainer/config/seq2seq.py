@@ -25,8 +25,8 @@ class Seq2Seq(Section):
     """The share of a target that is spread over the vocabulary."""
 
     def metrics(self) -> tuple[str, ...]:
-        """What validation measures, the loss first."""
-        return ("loss",)
+        """What validation measures, the loss first; a smoothed one tells no perplexity."""
+        return ("loss",) if self.label_smoothing else ("loss", "perplexity")
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the files that hold what is learned."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from trainer.config.classify import Classify
+from trainer.config.masked_lm import MaskedLM
 from trainer.config.recipe import Recipe
 from trainer.config.relations import Relations
 from trainer.config.task import FALLING
@@ -61,6 +62,18 @@ def tags_are_bio(recipe: Recipe) -> Problem | None:
         if begin == "I" and f"B-{kind}" not in task.labels:
             return Problem("task.labels", f"{tag} goes on where nothing begins; add B-{kind}")
     return None
+
+
+def pairs_tell_the_next_sentence(recipe: Recipe) -> Problem | None:
+    """What follows a text is known of pairs alone."""
+    task = recipe.task
+    if not isinstance(task, MaskedLM) or not task.next_sentence:
+        return None
+    others = sorted({source.format for source in recipe.data.train} - {"pair"})
+    if not others:
+        return None
+    message = f"needs rows of the format pair, a text and the one after it; data.train holds {', '.join(others)}"
+    return Problem("task.next_sentence", message)
 
 
 def the_metric_is_measured(recipe: Recipe) -> Problem | None:
@@ -141,6 +154,7 @@ TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     labels_are_two_and_more,
     weights_are_of_labels,
     tags_are_bio,
+    pairs_tell_the_next_sentence,
     the_metric_is_measured,
     the_mode_fits_the_metric,
     only_writers_answer,

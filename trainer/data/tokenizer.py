@@ -5,7 +5,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 SPECIAL = (templates.END_OF_TEXT, templates.START, templates.END)
+MASK = "<|mask|>"
 _SETTINGS = "trained.json"
 _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -158,11 +159,13 @@ def _from_folder(place: Path) -> "PreTrainedTokenizerBase":
 
 def _train_unless_there(recipe: Recipe, settings: NewTokenizer, place: Path) -> None:
     """Keeps a trained one also when files have changed since: checkpoints of the run know its tokens only."""
-    wanted = {
+    wanted: dict[str, Any] = {
         "vocab_size": settings.vocab_size,
         "sources": [source.model_dump(mode="json") for source in recipe.data.train],
     }
     described = place / _SETTINGS
+    if recipe.task.kind == "masked_lm":
+        wanted["mask"] = MASK
     if described.is_file() and json.loads(described.read_text(encoding="utf-8")) == wanted:
         return
     tokenizer = _train(recipe, settings)
@@ -180,6 +183,7 @@ def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
+    mask = {"mask_token": MASK} if recipe.task.kind == "masked_lm" else {}
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -187,7 +191,7 @@ def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocab_size,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*SPECIAL, *mask.values()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -200,6 +204,7 @@ def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
         eos_token=templates.END,
         pad_token=templates.END_OF_TEXT,
         additional_special_tokens=[templates.START],
+        **mask,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = templates.CHATML

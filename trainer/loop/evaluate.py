@@ -11,7 +11,7 @@ from trainer.loop import answers
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
 from trainer.tasks.class_table import ClassTable
-from trainer.tasks.objective import OUTPUTS, Objective, TellsClasses
+from trainer.tasks.objective import OUTPUTS, MeasuresMeans, Objective, TellsClasses
 
 
 def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
@@ -40,11 +40,11 @@ def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, set
             **{f"count {name}": counted[name] for name in task.weights},
         }
     )
-    loss = sum(
-        weight * totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name, weight in task.weights.items()
-    )
+    means = {name: totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name in task.weights}
+    loss = sum(weight * means[name] for name, weight in task.weights.items())
     measured, classes = _measured(task, outputs)
-    metrics = {**measured, **answers.measured(engine, task, windows, settings)}
+    of_means = task.of_means(means) if isinstance(task, MeasuresMeans) else {}
+    metrics = {**of_means, **measured, **answers.measured(engine, task, windows, settings)}
     return EvaluationMetrics(
         step=state.step,
         epoch=state.epoch,

@@ -11,6 +11,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -22,6 +24,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
 from trainer.config.classify import Classify
+from trainer.config.masked_lm import MaskedLM
 from trainer.config.recipe import Recipe
 from trainer.data.formats import only_images
 from trainer.data.tokenizer import new_tokens, padding_of
@@ -39,6 +42,7 @@ HEADS = {
     "classify": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
+    "masked_lm": AutoModelForMaskedLM,
     "relations": AutoModel,
     "token_labels": AutoModelForTokenClassification,
 }
@@ -47,6 +51,8 @@ HEADS = {
 
 def head_for(recipe: Recipe) -> Any:
     """What transformers loads for the task and the rows of a recipe."""
+    if isinstance(recipe.task, MaskedLM) and recipe.task.next_sentence:
+        return AutoModelForPreTraining
     return AutoModelForImageClassification if only_images(recipe.data) else HEADS[recipe.task.kind]
 
 

@@ -3,6 +3,7 @@
 Shapes: B rows, S tokens, H hidden size, V vocabulary, T positions with a target.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
@@ -25,6 +26,8 @@ from trainer.model.head import head_of
 from trainer.model.inputs import takes_types
 from trainer.tasks.writing import Prompt, Writer, Written
 
+MOST = 700.0
+"""A loss above which its perplexity is no number."""
 COMPARED = (3, 256)
 """Examples, and tokens of each, that our forward is compared on: enough for neighbours on both sides."""
 
@@ -71,8 +74,12 @@ class NextToken:
         return self.writer.write(prompts, references, tokens, batch.more)[: len(batch.rows)]
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
-        """None but the loss."""
+        """None but those of the loss."""
         return {}
+
+    def of_means(self, means: Mapping[str, float]) -> dict[str, float]:
+        """As the protocol says: of learned tokens."""
+        return {"perplexity": perplexity(means["loss"])}
 
 
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> NextToken:
@@ -169,6 +176,11 @@ class CausalLM(nn.Module):
         if self.compute is None:
             return nullcontext()
         return torch.autocast(device.type, self.compute)
+
+
+def perplexity(loss: float) -> float:
+    """Of the mean loss of a token, in nats; that of a loss without bounds has none either."""
+    return math.exp(loss) if loss < MOST else math.inf
 
 
 def gap(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -65,6 +65,14 @@ class TellsClasses(Protocol):
 
 
 @runtime_checkable
+class MeasuresMeans(Protocol):
+    """A task with metrics that follow from the mean of each term of its loss."""
+
+    def of_means(self, means: Mapping[str, float]) -> dict[str, float]:
+        """They, of all examples."""
+
+
+@runtime_checkable
 class Sees(Protocol):
     """A task whose model takes more than tokens."""
 

@@ -27,6 +27,7 @@ from trainer.model.attention import own_attention
 from trainer.model.cross_entropy import Loss
 from trainer.model.head import head_of
 from trainer.tasks import causal_lm
+from trainer.tasks.causal_lm import perplexity
 from trainer.tasks.objective import Asked, Predict
 from trainer.tasks.writing import Prompt, Writer, Written
 
@@ -64,8 +65,12 @@ class TargetAfterSource:
         return self.writer.write([Prompt(ids[:length]) for ids, length in sources], references, tokens)
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
-        """None but the loss."""
+        """None but those of the loss."""
         return {}
+
+    def of_means(self, means: Mapping[str, float]) -> dict[str, float]:
+        """As the protocol says: of the target's tokens; a smoothed loss has no perplexity."""
+        return {} if self.settings.label_smoothing else {"perplexity": perplexity(means["loss"])}
 
 
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> TargetAfterSource:

@@ -36,6 +36,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "task.labels: NN is neither O nor B-x or I-x; set task.scheme: none for others",
     ),
     (
+        "pairs_tell_the_next_sentence",
+        {"task": {"kind": "masked_lm", "next_sentence": True}},
+        "task.next_sentence: needs rows of the format pair, a text and the one after it; data.train holds text",
+    ),
+    (
         "the_metric_is_measured",
         {"task": CLASSIFY, "evaluate": {"metric": "acuracy", "mode": "max"}},
         "evaluate.metric: acuracy is not measured; did you mean accuracy?",

@@ -12,6 +12,7 @@ from data.rows import write
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from trainer.adapter import lora
+from trainer.config.causal_lm import CausalLM
 from trainer.config.load import dump
 from trainer.config.recipe import Recipe
 from trainer.data import pseudo_label
@@ -19,8 +20,8 @@ from trainer.data import tokenizer as tokenizers
 from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
 from trainer.data.example import Example
-from trainer.data.formats import examples
 from trainer.data.pseudo_label import Labelled
+from trainer.data.reading import read_all
 from trainer.data.sources import train_sources
 from trainer.engine.torch import TorchEngine
 from trainer.errors import DataError, RecipeError
@@ -73,7 +74,7 @@ def ask(thing: str) -> str:
 
 def teach(model: Any, recipe: Recipe, tokenizer: Any) -> Any:
     """The model after a hundred passes over the rows of the recipe, as they are tokenised for training."""
-    said = [one for key, source in train_sources(recipe.data) for one in examples(key, source)]
+    said = [one for key, source in train_sources(recipe.data) for one in read_all(CausalLM(), key, source)]
     made = Encoder(recipe, tokenizer).encode([one for one in said if isinstance(one, Example)])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(100):
@@ -130,7 +131,7 @@ def test_what_the_run_knows_becomes_rows_that_are_marked(run: Path, tmp_path: Pa
     assert all(0.9 < row["pseudo_label"] < 1 for row in rows) and labelled.left_out == ()
     [(key, source)] = labelled.sources
     assert key == "data.pseudo_label.rows.0"
-    read = list(examples(key, source))
+    read = list(read_all(CausalLM(), key, source))
     assert [one.messages[-1]["content"] for one in read if isinstance(one, Example)] == list(KNOWN.values())
 
 
@@ -189,7 +190,7 @@ def test_a_conversation_gets_its_last_turn(run: Path, tmp_path: Path) -> None:
     [left] = labelled.left_out
     assert (left.line, left.why) == (2, "ends with a message of the assistant, so it asks for no answer")
     [(key, source)] = labelled.sources
-    assert all(isinstance(one, Example) for one in examples(key, source))
+    assert all(isinstance(one, Example) for one in read_all(CausalLM(), key, source))
 
 
 def test_a_completion_goes_on_where_the_prompt_ends(completing: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from trainer.config.data import HeldOut, Source
 from trainer.config.recipe import Recipe
 from trainer.data import splitting
 from trainer.data.findings import LOOKED_AT, Findings
-from trainer.data.formats import check_fields, examples
+from trainer.data.formats import check_fields
+from trainer.data.reading import read_all
 from trainer.data.sources import count_rows, test_sources, train_sources, validation_sources
 from trainer.errors import DataError, Problem
 from trainer.plan.manifest import Manifest, epoch_rows
@@ -21,8 +22,9 @@ def count(recipe: Recipe) -> Manifest:
     data = recipe.data
     check_fields(data)
     findings = Findings(data.max_bad_rows)
-    train = None if data.streaming else _count(train_sources(data), findings)
-    validation, test = (sum(_count(sources, findings)) for sources in (validation_sources(data), test_sources(data)))
+    train = None if data.streaming else _count(recipe, train_sources(data), findings)
+    held = (validation_sources(data), test_sources(data))
+    validation, test = (sum(_count(recipe, sources, findings)) for sources in held)
     findings.raise_if_any()
     if train is None:
         return Manifest(train_rows=None, validation_rows=validation, test_rows=test)
@@ -41,7 +43,7 @@ def count(recipe: Recipe) -> Manifest:
     )
 
 
-def _count(sources: Sequence[tuple[str, Source]], findings: Findings) -> list[int]:
+def _count(recipe: Recipe, sources: Sequence[tuple[str, Source]], findings: Findings) -> list[int]:
     """The rows of each source that are not wrong, as far as was looked."""
     counts = []
     for key, source in sources:
@@ -51,7 +53,7 @@ def _count(sources: Sequence[tuple[str, Source]], findings: Findings) -> list[in
             for problem in error.problems:
                 findings.add(key, problem)
             continue
-        for example in islice(examples(key, source), LOOKED_AT):
+        for example in islice(read_all(recipe.task, key, source), LOOKED_AT):
             if isinstance(example, Problem):
                 findings.add(key, example)
                 rows -= 1

@@ -1,6 +1,6 @@
 """From a row to what it says, by the format of its source; knows no tokenizer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trainer.config.data import Data, Format, Source
 from trainer.data.chat import chat
@@ -10,13 +10,13 @@ from trainer.data.image_text import image, image_text
 from trainer.data.pair import pair
 from trainer.data.relation import relation
 from trainer.data.row import Row
-from trainer.data.sources import read, test_sources, train_sources, validation_sources
+from trainer.data.sources import test_sources, train_sources, validation_sources
 from trainer.data.table import table
 from trainer.data.triples import triples
 from trainer.data.words import words
 from trainer.errors import Problem, RecipeError, did_you_mean
 
-__all__ = ["FIELDS", "Example", "Piece", "check_fields", "examples", "formats_of", "parse"]
+__all__ = ["FIELDS", "Example", "Piece", "check_fields", "formats_of", "parse"]
 
 
 def check_fields(data: Data) -> None:
@@ -42,12 +42,6 @@ def formats_of(data: Data) -> set[Format]:
 def only_images(data: Data) -> bool:
     """Whether rows are images without a text, which no tokenizer reads."""
     return formats_of(data) == {"image"}
-
-
-def examples(key: str, source: Source) -> Iterator[Example | Problem]:
-    """What the rows of a source say, in order; a Problem stands where one is wrong. `key` is the source's own."""
-    for row in read(source):
-        yield parse(row, source, key) if isinstance(row, Row) else row
 
 
 def parse(row: Row, source: Source, key: str = "data.train.0", *, answered: bool = True) -> Example | Problem:

@@ -22,8 +22,8 @@ from trainer.data.duplicates import wants_signatures
 from trainer.data.encode import Encoder
 from trainer.data.facts import Numbers
 from trainer.data.findings import Findings
-from trainer.data.formats import examples
 from trainer.data.images import identity as images_identity
+from trainer.data.reading import read_all
 from trainer.data.row import BadRow
 from trainer.data.selection import LEAKS, REVIEW, Selection, label_columns, select
 from trainer.data.sources import identity, name_of, test_sources, train_sources, validation_sources
@@ -93,7 +93,7 @@ class Preparation:
             try:
                 found.append(identity(source))
                 if source.format in ("image", "image_text"):
-                    found.append([images_identity(examples(key, source))])
+                    found.append([images_identity(read_all(self.recipe.task, key, source))])
             except DataError as error:
                 for problem in error.problems:
                     self.findings.add(key, problem)

@@ -1,6 +1,6 @@
 """What a row says to a task, or what is wrong with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from trainer.data.example import Example
 from trainer.data.fields import names
 from trainer.data.formats import parse
 from trainer.data.row import Row
+from trainer.data.sources import read
 from trainer.data.targets import wrong_label
 from trainer.errors import Problem, did_you_mean
 
@@ -24,8 +25,19 @@ def read_for(task: Task, row: Row, source: Source, key: str, *, answered: bool =
     return reader(task, row, source, key, answered)
 
 
+def read_all(task: Task, key: str, source: Source) -> Iterator[Example | Problem]:
+    """What the rows of a source say, in order; a Problem stands where one is wrong. `key` is the source's own."""
+    for row in read(source):
+        yield read_for(task, row, source, key) if isinstance(row, Row) else row
+
+
 def _as_its_format_says(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     return parse(row, source, key, answered=answered)
+
+
+def _shown(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """What the model sees; nothing stands beside it."""
+    return parse(row, source, key, answered=False)
 
 
 def _labelled(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
@@ -68,6 +80,7 @@ def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: 
 
 _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem]] = {
     "classify": _labelled,
+    "masked_lm": _shown,
     "relations": _labelled,
     "seq2seq": _source_and_target,
     "token_labels": _tagged,

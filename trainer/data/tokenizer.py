@@ -14,8 +14,9 @@ from trainer.config.recipe import Recipe
 from trainer.config.relations import MARKERS
 from trainer.data import templates
 from trainer.data.findings import Findings
-from trainer.data.formats import Example, check_fields, examples, only_images
+from trainer.data.formats import Example, check_fields, only_images
 from trainer.data.rank_zero import on_rank_zero
+from trainer.data.reading import read_all
 from trainer.data.sources import name_of, train_sources
 from trainer.errors import Problem, RecipeError
 
@@ -214,7 +215,7 @@ def _train(recipe: Recipe, settings: NewTokenizer) -> "PreTrainedTokenizerBase":
 def _texts(recipe: Recipe, findings: Findings) -> Iterator[str]:
     """What all training rows say."""
     for key, source in train_sources(recipe.data):
-        for seen, example in enumerate(examples(key, source), start=1):
+        for seen, example in enumerate(read_all(recipe.task, key, source), start=1):
             if isinstance(example, Example):
                 yield from example.texts()
             else:

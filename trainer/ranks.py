@@ -278,6 +278,12 @@ def all_gather(value: float) -> list[float]:
     return values
 
 
+def all_rows(rows: "torch.Tensor") -> list["torch.Tensor"]:
+    """The rows of every rank, by rank, on the processor; they may be of unlike number."""
+    held: list[torch.Tensor] = broadcast(gather(rows.detach().cpu()))
+    return held
+
+
 def gather(value: Any) -> list[Any]:
     """The values of all ranks, by rank, on rank 0, and none elsewhere; they must pickle."""
     if world_size() == 1:

@@ -11,6 +11,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Layout, Windows
 from trainer.data.encoded import Encoded
 from trainer.engine.engine import Engine
+from trainer.loop.train import accumulate
 from trainer.model import checkpointing
 from trainer.model.attention import SEGMENTS
 from trainer.tasks import causal_lm
@@ -112,11 +113,7 @@ def step_of(
     computing.prepare(module, Optimizer(lr=1e-3))
     window = windows.window(step)
     counts = ranks.all_reduce(objective.counts(window.batches))
-    factors = {name: weight / max(1.0, counts[name]) for name, weight in objective.weights.items()}
-    loss = 0.0
-    for index, batch in enumerate(window.batches):
-        terms = computing.forward_backward(batch, factors, index == len(window.batches) - 1)
-        loss += sum(factors[name] * float(terms[name]) for name in factors)
+    loss = float(accumulate(computing, objective, window, counts, seed=0))
     names = {parameter: name for name, parameter in module.named_parameters()}
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     gradients = {names[parameter]: _gradient_of(parameter, kind) for parameter in trained}

@@ -18,6 +18,7 @@ from trainer.plan import adapter_parameters
 from trainer.plan.parameters import parameter
 
 _TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"} | {
+    "kg_completion": "FEATURE_EXTRACTION",
     "masked_lm": "FEATURE_EXTRACTION",
     "relations": "FEATURE_EXTRACTION",
     "token_labels": "TOKEN_CLS",

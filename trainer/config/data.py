@@ -7,7 +7,18 @@ from pydantic import Field
 from trainer.config.section import Section
 
 Format = Literal[
-    "completion", "instruction", "chat", "text", "pair", "table", "triples", "words", "relation", "image", "image_text"
+    "completion",
+    "instruction",
+    "chat",
+    "text",
+    "pair",
+    "table",
+    "triples",
+    "words",
+    "relation",
+    "triple",
+    "image",
+    "image_text",
 ]
 
 Script = Literal[
@@ -55,7 +66,8 @@ class Source(Section):
     format: Format
     """completion {prompt, completion}; instruction {instruction, input, output}; chat {messages}; text {text};
     pair {texts (or text_a, text_b), label}; table {table, question, answer}; triples {triples, question, answer};
-    words {words, tags}; relation {text, head, tail}; image {image}; image_text {messages, images}."""
+    words {words, tags}; relation {text, head, tail}; triple {head, relation, tail}; image {image};
+    image_text {messages, images}."""
     fields: dict[str, str] = Field(default_factory=dict)
     """The file's own names: format field -> column, such as {instruction: question, output: answer}."""
     weight: float = Field(1.0, gt=0.0)

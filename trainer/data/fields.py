@@ -19,6 +19,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "triples": ("triples", "head", "relation", "tail", "question", "answer", "names", "descriptions"),
     "words": ("words", "tags"),
     "relation": ("text", "head", "tail"),
+    "triple": (),
     "image": ("image",),
     "image_text": ("messages", "prompt", "question", "answer", "images", "image", "tools", "role", "content"),
 }

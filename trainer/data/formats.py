@@ -12,6 +12,7 @@ from trainer.data.relation import relation
 from trainer.data.row import Row
 from trainer.data.sources import test_sources, train_sources, validation_sources
 from trainer.data.table import table
+from trainer.data.triple import triple
 from trainer.data.triples import triples
 from trainer.data.words import words
 from trainer.errors import Problem, RecipeError, did_you_mean
@@ -94,6 +95,7 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
     "triples": triples,
     "words": words,
     "relation": relation,
+    "triple": triple,
     "image": image,
     "image_text": image_text,
 }

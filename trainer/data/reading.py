@@ -8,11 +8,12 @@ from trainer.config.data import Source
 from trainer.config.task import Task
 from trainer.config.token_labels import wrong_in
 from trainer.data.example import Example
-from trainer.data.fields import names
+from trainer.data.fields import Fields, Wrong, names
 from trainer.data.formats import parse
 from trainer.data.row import Row
 from trainer.data.sources import read
 from trainer.data.targets import wrong_label
+from trainer.data.triple import triple
 from trainer.errors import Problem, did_you_mean
 
 
@@ -66,6 +67,14 @@ def _tagged(task: Any, row: Row, source: Source, key: str, answered: bool) -> Ex
     return example
 
 
+def _triple(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """An entity, a relation and another entity, in the columns that the task names."""
+    try:
+        return triple(Fields(row, source, key, answered), task.columns())
+    except Wrong as wrong:
+        return row.bad(str(wrong))
+
+
 def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """Two texts that the model reads apart; the second one is empty where it need not be there."""
     example = parse(row, source, key, answered=answered)
@@ -80,6 +89,7 @@ def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: 
 
 _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem]] = {
     "classify": _labelled,
+    "kg_completion": _triple,
     "masked_lm": _shown,
     "relations": _labelled,
     "seq2seq": _source_and_target,

@@ -160,6 +160,13 @@ class DeepSpeedEngine:
     def begin(self, lr: float) -> None:
         """Nothing: `step` sets the rate."""
 
+    @torch.no_grad()
+    def look(self, batch: Batch) -> Terms:
+        """As the protocol says."""
+        self.engine.train()
+        seen: Terms = self.engine(batch.to(self.device))
+        return seen
+
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DeepSpeed averages over ranks, hence the factor `world_size`."""
         self.engine.train()

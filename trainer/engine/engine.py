@@ -65,6 +65,9 @@ class Engine(Looks, Protocol):
     def begin(self, lr: float) -> None:
         """Before the first micro-batch of a step: the rate of the step, which may be made in the backward pass."""
 
+    def look(self, batch: Batch) -> Terms:
+        """What the module returns in training, without a gradient; all ranks look equally often."""
+
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """Adds the gradient of the sum over terms of factor x term; `last` marks the last micro-batch of the step.
 

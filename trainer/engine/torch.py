@@ -70,6 +70,13 @@ class TorchEngine:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
+    @torch.no_grad()
+    def look(self, batch: Batch) -> Terms:
+        """As the protocol says."""
+        self.module.train()
+        seen: Terms = self.module(batch.to(self.device))
+        return seen
+
     def forward_backward(self, batch: Batch, factors: Mapping[str, float], last: bool) -> Terms:
         """As the protocol says. DDP averages over ranks, hence the factor `world_size`."""
         self.replica.train()

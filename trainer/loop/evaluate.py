@@ -11,7 +11,7 @@ from trainer.loop import answers
 from trainer.loop.callback import EvaluationMetrics
 from trainer.loop.state import State
 from trainer.tasks.class_table import ClassTable
-from trainer.tasks.objective import OUTPUTS, MeasuresMeans, Objective, TellsClasses
+from trainer.tasks.objective import OUTPUTS, MeasuresMeans, Objective, Surveys, TellsClasses
 
 
 def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, settings: Evaluate) -> EvaluationMetrics:
@@ -20,6 +20,8 @@ def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, set
     Metrics are those of the outputs of all ranks, each example once, and of the answers that `settings` ask for.
     """
     began = time.monotonic()
+    if isinstance(task, Surveys):
+        task.survey(engine)
     sums = dict.fromkeys(task.weights, 0.0)
     counted = dict.fromkeys(task.weights, 0.0)
     outputs: list[tuple[int, Any]] = []

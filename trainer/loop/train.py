@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -18,7 +18,7 @@ from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.throughput import Throughput
 from trainer.optim import schedule
-from trainer.tasks.objective import Objective
+from trainer.tasks.objective import LooksAhead, Objective
 
 
 def train(
@@ -46,10 +46,10 @@ def train(
         counts = ranks.all_reduce({**task.counts(window.batches), " tokens": own, " stop": float(stop.requested)})
         state.stopping = counts.pop(" stop") > 0
         tokens = counts.pop(" tokens")
-        _seed(_seed_of_step(recipe.train.seed, state.step), engine.device)
+        seed = _seed_of_step(recipe.train.seed, state.step)
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
         engine.begin(lr)
-        loss = _accumulate(engine, task, window, counts)
+        loss = accumulate(engine, task, window, counts, seed)
         grad_norm = engine.step(lr)
         state.step += 1
         state.epoch, state.position = window.epoch, window.position
@@ -71,14 +71,24 @@ def train(
     return meter.throughput
 
 
-def _accumulate(engine: Engine, task: Objective, window: Window, counts: dict[str, float]) -> torch.Tensor:
-    """Adds the gradient of the step; this rank's share of its loss, still on the device.
+def accumulate(engine: Engine, task: Objective, window: Window, counts: Mapping[str, float], seed: int) -> torch.Tensor:
+    """Adds the gradient of the step; this rank's share of its loss, still on the device. `seed` draws dropout.
 
     A term without any target in the whole step has the count 0 and the sum 0.
     """
+    _seed(seed, engine.device)
+
+    def begin(index: int) -> None:
+        _seed(seed + index, engine.device)
+
+    looks_ahead = isinstance(task, LooksAhead)
+    if looks_ahead:
+        window = task.ahead(engine, window, begin)
     factors = {name: weight / max(1.0, counts[name]) for name, weight in task.weights.items()}
     loss = torch.zeros((), device=engine.device)
     for index, batch in enumerate(window.batches):
+        if looks_ahead:
+            begin(index)
         terms = engine.forward_backward(batch, factors, last=index == len(window.batches) - 1)
         for name, term in terms.items():
             loss += factors[name] * term

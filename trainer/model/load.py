@@ -42,6 +42,7 @@ HEADS = {
     "classify": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
+    "kg_completion": AutoModel,
     "masked_lm": AutoModelForMaskedLM,
     "relations": AutoModel,
     "token_labels": AutoModelForTokenClassification,

@@ -8,7 +8,17 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
-from trainer.tasks import causal_lm, classify, image_text, masked_lm, relations, seq2seq, token_labels
+from trainer.tasks import (
+    causal_lm,
+    classify,
+    image_text,
+    kg_completion,
+    kg_model,
+    masked_lm,
+    relations,
+    seq2seq,
+    token_labels,
+)
 from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
@@ -16,12 +26,14 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "classify": classify.objective,
     "seq2seq": seq2seq.objective,
     "image_text": image_text.objective,
+    "kg_completion": kg_completion.objective,
     "masked_lm": masked_lm.objective,
     "relations": relations.objective,
     "token_labels": token_labels.objective,
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": classify.predictor,
+    "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,
     "relations": relations.predictor,
     "seq2seq": seq2seq.predictor,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainer.data.batches import Batch, Collate
+from trainer.data.batches import Batch, Collate, Window
 from trainer.data.encoded import Encoded
 from trainer.data.images import Image
 from trainer.tasks.class_table import ClassTable
@@ -70,6 +70,25 @@ class MeasuresMeans(Protocol):
 
     def of_means(self, means: Mapping[str, float]) -> dict[str, float]:
         """They, of all examples."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A task whose loss compares the examples of a whole optimizer step, over all ranks."""
+
+    def ahead(self, engine: Any, window: Window, begin: Callable[[int], None]) -> Window:
+        """The window with what a first pass told beside its micro-batches; `begin` comes before each one's forward.
+
+        The second pass draws as the first one did, so that both are one.
+        """
+
+
+@runtime_checkable
+class Surveys(Protocol):
+    """A task that compares its examples with something else."""
+
+    def survey(self, engine: Any) -> None:
+        """Before examples are measured; all ranks do equally many forwards."""
 
 
 @runtime_checkable

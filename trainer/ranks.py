@@ -12,7 +12,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    import torch
 
 _STORE_FD = "SHARDTUNE_STORE_FD"
 _CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"

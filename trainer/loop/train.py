@@ -81,13 +81,12 @@ def accumulate(engine: Engine, task: Objective, window: Window, counts: Mapping[
     def begin(index: int) -> None:
         _seed(seed + index, engine.device)
 
-    looks_ahead = isinstance(task, LooksAhead)
-    if looks_ahead:
+    if isinstance(task, LooksAhead):
         window = task.ahead(engine, window, begin)
     factors = {name: weight / max(1.0, counts[name]) for name, weight in task.weights.items()}
     loss = torch.zeros((), device=engine.device)
     for index, batch in enumerate(window.batches):
-        if looks_ahead:
+        if isinstance(task, LooksAhead):
             begin(index)
         terms = engine.forward_backward(batch, factors, last=index == len(window.batches) - 1)
         for name, term in terms.items():

@@ -1,8 +1,8 @@
 """What is missing of a triple, among all entities of a knowledge graph.
 
-With two encodings the negatives of a question are the entities of the whole optimizer step, over all ranks: encodings are
-made without a gradient first, what the loss says to each of them is found, and a second pass carries that on (GradCache,
-Gao et al. 2021). B examples, N of the step, E entities.
+With two encodings the negatives of a question are the entities of the whole optimizer step, over all ranks: encodings
+are made without a gradient first, what the loss says to each of them is found, and a second pass carries that on
+(GradCache, Gao et al. 2021). B examples, N of the step, E entities.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,6 @@ from trainer.data.masking import generator_of
 from trainer.data.packing import Layout
 from trainer.data.tokenizer import padding_of
 from trainer.data.triple import BACK, QUERY
-from trainer.engine.engine import Engine, Looks
 from trainer.errors import Problem, RecipeError
 from trainer.tasks import kg_encoders as encoders
 from trainer.tasks.heads import read_heads
@@ -64,7 +63,7 @@ class OfGraph:
 
     def _told(self, split: str, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         """What stands beside the tokens of these rows; outside of training also which other entities are right."""
-        triples = self.graph.triples[split][list(rows)].reshape(-1, 3)
+        triples = self.graph.triples[split][np.array(rows, dtype=np.int64)]
         told = {encoders.TRIPLES: torch.from_numpy(triples)}
         if split == "train":
             return told
@@ -95,7 +94,7 @@ class OfTwo(OfGraph):
         self.module_ = BiEncoder(model, self.settings.temperature, compute)
         return self.module_
 
-    def ahead(self, engine: Engine, window: Window, begin: Callable[[int], None]) -> Window:
+    def ahead(self, engine: Any, window: Window, begin: Callable[[int], None]) -> Window:
         """As the protocol says: beside each micro-batch, what the loss of the step says to its encodings."""
         own = []
         for index, batch in enumerate(window.batches):
@@ -109,17 +108,15 @@ class OfTwo(OfGraph):
         ids = torch.cat(ranks.all_rows(triples)).cpu().numpy()
         with torch.enable_grad():
             losses = encoders.step_loss(every, self._hidden(ids).to(each.device), self.settings.temperature)
-            losses.sum().backward()
-        assert every.grad is not None, "it was asked for"
-        pulls = every.grad[first : first + len(each)].split(sizes)
-        values = losses.detach()[2 * first : 2 * (first + len(each))].split([2 * size for size in sizes])
-        batches = [
-            replace(batch, more={**batch.more, encoders.PULL: pull, encoders.VALUE: value})
-            for batch, pull, value in zip(window.batches, pulls, values, strict=True)
-        ]
+            [pulls] = torch.autograd.grad(losses.sum(), every)
+        batches, start = [], first
+        for batch, size in zip(window.batches, sizes, strict=True):
+            pull, value = pulls[start : start + size], losses.detach()[2 * start : 2 * (start + size)]
+            batches.append(replace(batch, more={**batch.more, encoders.PULL: pull, encoders.VALUE: value}))
+            start += size
         return replace(window, batches=tuple(batches))
 
-    def survey(self, engine: Looks) -> None:
+    def survey(self, engine: Any) -> None:
         """As the protocol says: encodes each entity once."""
         assert self.module_ is not None, "the module is made first"
         count = len(self.graph.entities)
@@ -198,7 +195,7 @@ class OfOne(OfGraph):
         return batch_of([joined(asked, self.graph.encoded[entity]) for entity in entities], self.layout)
 
 
-def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfGraph:
+def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfTwo | OfOne:
     """The objective of a recipe; DataError for triples that do not fit."""
     settings = recipe.task
     assert isinstance(settings, KgCompletion), "the table names the kind"

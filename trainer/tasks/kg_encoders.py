@@ -91,7 +91,7 @@ class BiEncoder(Encoder):
             return {REPRESENTATIONS: encoded}
         triples = batch.more[TRIPLES]
         # A spare text belongs to no example.
-        each = encoded[: PARTS * len(triples)].view(len(triples), PARTS, -1)
+        each = encoded[: PARTS * len(triples)].view(len(triples), PARTS, encoded.shape[-1])
         if not self.training:
             return self._ranked(each, batch)
         if PULL not in batch.more:

@@ -1,6 +1,6 @@
 """What a run over a knowledge graph made: it ranks entities by how well they answer a question."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,26 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from trainer.config.load import recipe_of
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Batch, batch_of
+from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
+from trainer.data.example import Example
 from trainer.data.graph import joined
 from trainer.data.packing import Layout
 from trainer.data.tokenizer import padding_of
 from trainer.data.triple import INVERSE, readable
 from trainer.tasks.heads import read_heads, read_settings
-from trainer.tasks.kg_encoders import TOGETHER, BiEncoder, CrossEncoder, Encoder
+from trainer.tasks.kg_encoders import TOGETHER, BiEncoder, CrossEncoder
+from trainer.tasks.kg_encoders import Encoder as Body
 from trainer.tasks.objective import Asked, Predict
 
+_READS = {
+    "model": {"name": "-"},
+    "task": {"kind": "kg_completion"},
+    "data": {"train": [{"path": "-", "format": "triple"}]},
+}
 BEST = 10
 """Entities that a prediction tells."""
 
@@ -32,9 +41,11 @@ class KgModel:
     model.rank("eicosanoid", "interacts_with", back=True)      # the likeliest heads
     """
 
-    def __init__(self, encoder: Encoder, tokenizer: PreTrainedTokenizerBase, entities: Sequence[str]) -> None:
+    def __init__(self, encoder: Body, tokenizer: PreTrainedTokenizerBase, entities: Sequence[str]) -> None:
         self.encoder, self.tokenizer, self.entities = encoder.eval(), tokenizer, tuple(entities)
         self.layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+        # The rows of a run go the same way.
+        self._encoder = Encoder(recipe_of(_READS), tokenizer)
         self.encoded = [self._tokens(entity) for entity in self.entities]
         self._of_entities: torch.Tensor | None = None
 
@@ -96,13 +107,14 @@ class KgModel:
         return torch.cat([encoder.encode(batch_of(part, self.layout).to(device)) for part in parts])
 
     def _tokens(self, entity: str, relation: str | None = None) -> Encoded:
-        taken: Mapping[str, Any] = self.tokenizer(readable(entity), relation, return_token_type_ids=True)
-        return _row(taken["input_ids"], taken["token_type_ids"])
+        texts = (readable(entity),) if relation is None else (readable(entity), relation)
+        [row] = self._encoder.encode([Example("", 0, parts=(texts,))])
+        assert isinstance(row, Encoded), "only chat templates refuse a row"
+        return row
 
 
-def _row(tokens: Sequence[int], types: Sequence[int] | None = None) -> Encoded:
-    kinds = None if types is None else np.array(types, dtype=np.int8)
-    return Encoded(np.array(tokens, dtype=np.int32), np.zeros(len(tokens), dtype=np.bool_), types=kinds)
+def _row(tokens: Sequence[int]) -> Encoded:
+    return Encoded(np.array(tokens, dtype=np.int32), np.zeros(len(tokens), dtype=np.bool_))
 
 
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:

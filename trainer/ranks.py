@@ -12,10 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any, TextIO
 
 _STORE_FD = "SHARDTUNE_STORE_FD"
 _CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
@@ -279,12 +276,6 @@ def all_gather(value: float) -> list[float]:
     """The value of every rank, by rank."""
     values: list[float] = broadcast(gather(value))
     return values
-
-
-def all_rows(rows: "torch.Tensor") -> list["torch.Tensor"]:
-    """The rows of every rank, by rank, on the processor; they may be of unlike number."""
-    held: list[torch.Tensor] = broadcast(gather(rows.detach().cpu()))
-    return held
 
 
 def gather(value: Any) -> list[Any]:

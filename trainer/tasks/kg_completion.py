@@ -102,10 +102,10 @@ class OfTwo(OfGraph):
             own.append(engine.look(batch)[encoders.REPRESENTATIONS].float())
         sizes = [len(some) for some in own]
         each, triples = torch.cat(own), torch.cat([batch.more[encoders.TRIPLES] for batch in window.batches])
-        of_ranks = ranks.all_rows(each)
+        of_ranks = _of_ranks(each)
         first = sum(len(some) for some in of_ranks[: ranks.rank()])
         every = torch.cat(of_ranks).to(each.device).requires_grad_(True)
-        ids = torch.cat(ranks.all_rows(triples)).cpu().numpy()
+        ids = torch.cat(_of_ranks(triples)).cpu().numpy()
         with torch.enable_grad():
             losses = encoders.step_loss(every, self._hidden(ids).to(each.device), self.settings.temperature)
             [pulls] = torch.autograd.grad(losses.sum(), every)
@@ -128,7 +128,7 @@ class OfTwo(OfGraph):
             chosen = mine[number * SURVEYED : (number + 1) * SURVEYED]
             batch = batch_of([self.graph.encoded[entity] for entity in chosen], self.layout)
             found.append(engine.evaluate(batch)[encoders.REPRESENTATIONS][: len(chosen)].float())
-        of_ranks = ranks.all_rows(torch.cat(found))
+        of_ranks = _of_ranks(torch.cat(found))
         entities = torch.empty(count, of_ranks[0].shape[1])
         for rank, rows in enumerate(of_ranks):
             entities[rank :: ranks.world_size()] = rows
@@ -201,6 +201,12 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     assert isinstance(settings, KgCompletion), "the table names the kind"
     made = OfTwo if settings.encoder == "bi" else OfOne
     return made(settings, graphs.of_corpus(settings, corpus), padding_of(tokenizer), recipe.train.seed)
+
+
+def _of_ranks(rows: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of every rank, by rank, on the processor; they may be of unlike number."""
+    held: list[torch.Tensor] = ranks.broadcast(ranks.gather(rows.detach().cpu()))
+    return held
 
 
 def _check(model: PreTrainedModel) -> None:

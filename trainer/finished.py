@@ -118,7 +118,11 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
     def says(examples: list[Example]) -> list[dict[str, Any]]:
         rows = asked.encoded(recipe, encoder, examples)
         pairs = zip(rows, examples, strict=True)
-        sound = [Asked(row, example.images, example.words) for row, example in pairs if isinstance(row, Encoded)]
+        sound = [
+            Asked(row, example.images, example.words, example.parts)
+            for row, example in pairs
+            if isinstance(row, Encoded)
+        ]
         with _precision(device, run.compute), torch.inference_mode():
             said = iter(predicts(sound) if sound else [])
         return [{"why": row} if isinstance(row, str) else next(said) for row in rows]

@@ -20,7 +20,9 @@ data:
     - {path: b.jsonl, format: chat}
 """
 
-FORMATS = "completion, instruction, chat, text, pair, table, triples, words, relation, triple, image, image_text"
+FORMATS = (
+    "completion, instruction, chat, text, pair, table, triples, words, relation, triple, ranking, image, image_text"
+)
 
 
 def _refused(folder: Path, text: str, *overrides: str) -> list[str]:

@@ -20,6 +20,7 @@ from trainer.plan.parameters import parameter
 _TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"} | {
     "kg_completion": "FEATURE_EXTRACTION",
     "masked_lm": "FEATURE_EXTRACTION",
+    "rerank": "SEQ_CLS",
     "relations": "FEATURE_EXTRACTION",
     "token_labels": "TOKEN_CLS",
 }

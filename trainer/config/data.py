@@ -17,6 +17,7 @@ Format = Literal[
     "words",
     "relation",
     "triple",
+    "ranking",
     "image",
     "image_text",
 ]
@@ -66,7 +67,8 @@ class Source(Section):
     format: Format
     """completion {prompt, completion}; instruction {instruction, input, output}; chat {messages}; text {text};
     pair {texts (or text_a, text_b), label}; table {table, question, answer}; triples {triples, question, answer};
-    words {words, tags}; relation {text, head, tail}; triple {head, relation, tail}; image {image};
+    words {words, tags}; relation {text, head, tail}; triple {head, relation, tail};
+    ranking {query, candidates}; image {image};
     image_text {messages, images}."""
     fields: dict[str, str] = Field(default_factory=dict)
     """The file's own names: format field -> column, such as {instruction: question, output: answer}."""

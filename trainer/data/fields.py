@@ -20,6 +20,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "words": ("words", "tags"),
     "relation": ("text", "head", "tail"),
     "triple": (),
+    "ranking": ("query", "candidates"),
     "image": ("image",),
     "image_text": ("messages", "prompt", "question", "answer", "images", "image", "tools", "role", "content"),
 }

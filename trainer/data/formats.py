@@ -8,6 +8,7 @@ from trainer.data.example import Example, Piece
 from trainer.data.fields import FIELDS, Fields, Wrong
 from trainer.data.image_text import image, image_text
 from trainer.data.pair import pair
+from trainer.data.ranking import ranking
 from trainer.data.relation import relation
 from trainer.data.row import Row
 from trainer.data.sources import test_sources, train_sources, validation_sources
@@ -96,6 +97,7 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
     "words": words,
     "relation": relation,
     "triple": triple,
+    "ranking": ranking,
     "image": image,
     "image_text": image_text,
 }

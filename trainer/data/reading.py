@@ -10,6 +10,7 @@ from trainer.config.token_labels import wrong_in
 from trainer.data.example import Example
 from trainer.data.fields import Fields, Wrong, names
 from trainer.data.formats import parse
+from trainer.data.ranking import wrong_relevance
 from trainer.data.row import Row
 from trainer.data.sources import read
 from trainer.data.targets import wrong_label
@@ -75,6 +76,17 @@ def _triple(task: Any, row: Row, source: Source, key: str, answered: bool) -> Ex
         return row.bad(str(wrong))
 
 
+def _candidates(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """A query with candidates, and how good each of them is."""
+    example = parse(row, source, key, answered=answered)
+    if isinstance(example, Problem) or not answered:
+        return example
+    if task.relevance not in row.values:
+        return row.bad(f"{task.relevance} is missing, which task.relevance names; the row has {names(row.values)}")
+    wrong = wrong_relevance(task.relevance, row.values[task.relevance], len(example.parts))
+    return example if wrong is None else row.bad(wrong)
+
+
 def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """Two texts that the model reads apart; the second one is empty where it need not be there."""
     example = parse(row, source, key, answered=answered)
@@ -92,6 +104,7 @@ _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem
     "kg_completion": _triple,
     "masked_lm": _shown,
     "relations": _labelled,
+    "rerank": _candidates,
     "seq2seq": _source_and_target,
     "token_labels": _tagged,
 }

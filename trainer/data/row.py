@@ -11,6 +11,7 @@ Reason = Literal[
     "wrong",
     "cleaned away",
     "nothing learned",
+    "no positive candidate",
     "too long",
     "learned part cut off",
     "duplicate",

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer import ranks
 from trainer.config.data import Data, Source
+from trainer.config.rerank import Rerank
 from trainer.data.borders import Counts
 from trainer.data.chunk import Chunk, Making, Wanted
 from trainer.data.clean import Cleaner
@@ -20,6 +21,7 @@ from trainer.data.fit import fit
 from trainer.data.formats import parse
 from trainer.data.images import check
 from trainer.data.processes import in_order
+from trainer.data.ranking import tells_nothing
 from trainer.data.reading import read_for
 from trainer.data.row import BadRow, LeftOut, Reason, Row
 from trainer.data.sources import notes, read
@@ -84,6 +86,8 @@ class Tokeniser:
                 making.wrong.append((number, _of_row(example, row)))
             elif isinstance(cleaned := self.clean(example), str):
                 making.left_out.append(LeftOut("cleaned away", example.source, example.line, cleaned))
+            elif (why := self._tells_nothing(cleaned)) is not None:
+                making.left_out.append(LeftOut("no positive candidate", example.source, example.line, why))
             elif (unseen := check(cleaned)) is not None:
                 making.wrong.append((number, unseen))
             else:
@@ -94,6 +98,11 @@ class Tokeniser:
     def _said(self, row: Row, source: Source, key: str) -> Example | Problem:
         """What a row says; of one that is not trained on, all of it."""
         return parse(row, source, key) if self.encoder is None else read_for(self.encoder.task, row, source, key)
+
+    def _tells_nothing(self, example: Example) -> str | None:
+        """Why a query is of no use; None where the row is none, or is."""
+        task = None if self.encoder is None else self.encoder.task
+        return tells_nothing(example.columns[task.relevance]) if isinstance(task, Rerank) else None
 
     def tokens(self, begun: "Begun") -> Sequence[tuple[Tokens, Counts]]:
         """The tokens of their texts; other threads go on meanwhile."""

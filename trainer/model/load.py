@@ -40,6 +40,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 HEADS = {
     "causal_lm": AutoModelForCausalLM,
     "classify": AutoModelForSequenceClassification,
+    "rerank": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
     "kg_completion": AutoModel,
@@ -99,7 +100,7 @@ def load(
     model.config.use_cache = False
     if head_for(recipe) is AutoModel:
         _rest_pooler(model)
-    if recipe.task.kind == "classify":
+    if recipe.task.kind in ("classify", "rerank"):
         _make_heads_find_their_token(model, tokenizer)
     return model
 

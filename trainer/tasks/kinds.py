@@ -16,6 +16,7 @@ from trainer.tasks import (
     kg_model,
     masked_lm,
     relations,
+    rerank,
     seq2seq,
     token_labels,
 )
@@ -29,6 +30,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "kg_completion": kg_completion.objective,
     "masked_lm": masked_lm.objective,
     "relations": relations.objective,
+    "rerank": rerank.objective,
     "token_labels": token_labels.objective,
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
@@ -36,6 +38,7 @@ PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTraine
     "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,
     "relations": relations.predictor,
+    "rerank": rerank.predictor,
     "seq2seq": seq2seq.predictor,
     "token_labels": token_labels.predictor,
 }

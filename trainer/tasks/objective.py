@@ -118,6 +118,8 @@ class Asked:
     images: tuple[Image, ...] = ()
     words: tuple[str, ...] = ()
     """Those that the row is split into; none where it holds a text."""
+    parts: tuple[tuple[str, ...], ...] = ()
+    """What the model reads apart; none where that is one text."""
 
 
 Predict = Callable[[Sequence[Asked]], list[dict[str, Any]]]

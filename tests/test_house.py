@@ -99,7 +99,9 @@ BESIDE_TASKS = (
     "kg_model",
     "label_metrics",
     "looks",
+    "multi_model",
     "tag_metrics",
+    "tag_model",
     "writing",
 )
 

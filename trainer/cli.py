@@ -30,6 +30,10 @@ Overrides = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="The output folder of a finished run.", show_default=False)
 ]
+OfTask = Annotated[
+    str | None,
+    typer.Option("--task", metavar="NAME", help="Which of several tasks to ask.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 
@@ -126,12 +130,13 @@ def evaluate(
         Path | None,
         typer.Option("--input", metavar="FILE", help="Rows in the format of the training rows.", show_default=False),
     ] = None,
+    task: OfTask = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a finished run on rows that it has not seen: its own, or those of a file."""
     from trainer import finished
 
-    name, found = finished.measure(finished.open_run(run, settings or []), split, rows)
+    name, found = finished.measure(finished.open_run(run, settings or []), split, rows, task)
     metrics = {"loss": found.loss, **found.metrics}
     if as_json:
         told = [] if found.classes is None else [dict(zip(PER_LABEL, row, strict=True)) for row in found.classes.rows()]
@@ -152,6 +157,7 @@ def predict(
         typer.Option("--input", metavar="FILE", help="Rows in the format of the training rows.", show_default=False),
     ],
     settings: Overrides = None,
+    task: OfTask = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to write; left out: the terminal.", show_default=False),
@@ -161,7 +167,7 @@ def predict(
     from trainer import finished
     from trainer.plan.files import write_lines
 
-    said = finished.predict(finished.open_run(run, settings or []), rows)
+    said = finished.predict(finished.open_run(run, settings or []), rows, task)
     lines = (json.dumps(row, ensure_ascii=False) for row in said)
     if output is None:
         for line in lines:

@@ -62,7 +62,9 @@ def open_run(run: Path, settings: Sequence[str]) -> Finished:
     return Finished(recipe, result, tokenizers.of_result(recipe, result))
 
 
-def measure(run: Finished, split: str | None, file: Path | None) -> tuple[str, EvaluationMetrics]:
+def measure(
+    run: Finished, split: str | None, file: Path | None, task: str | None = None
+) -> tuple[str, EvaluationMetrics]:
     """The name of the rows and what is measured of them: a split of the run, or the rows of a file in its format.
 
     RecipeError where the run has no such rows, DataError where they are wrong.
@@ -70,30 +72,30 @@ def measure(run: Finished, split: str | None, file: Path | None) -> tuple[str, E
     recipe = run.recipe
     if file is not None:
         split = "test"
-        recipe = _with_data(recipe, test=(_like_training(recipe, file),))
+        recipe = _with_data(recipe, test=(_like_training(recipe, file, task),))
     with tempfile.TemporaryDirectory(prefix="shardtune-evaluate-") as folder:
         corpus = corpora.prepare(recipe, run.tokenizer, Path(folder))
-        task = TASKS[recipe.task.kind](recipe, run.tokenizer, corpus)
-        windows = steps.held_out(recipe, run.tokenizer, corpus.held_out(), task.collate)
+        objective = TASKS[recipe.task.kind](recipe, run.tokenizer, corpus)
+        windows = steps.held_out(recipe, run.tokenizer, corpus.held_out(), objective.collate)
         split = split or ("test" if "test" in windows else "validation")
         if split not in windows:
             message = f"has no {split} rows: its data.{split} is null; name a file of rows with --input"
             raise RecipeError([Problem("RUN", message)])
         device = engines.device()
         model = load_finished(recipe, run.result, len(run.tokenizer), device)
-        module = task.module(model, run.compute, whole=True)
-        if isinstance(task, HasHeads):
-            task.restore(module, run.result)
+        module = objective.module(model, run.compute, whole=True)
+        if isinstance(objective, HasHeads):
+            objective.restore(module, run.result)
         engine = Still(module, device)
-        return str(file or split), evaluate(engine, task, windows[split], State(), recipe.evaluate)
+        return str(file or split), evaluate(engine, objective, windows[split], State(), recipe.evaluate)
 
 
-def predict(run: Finished, file: Path) -> Iterator[dict[str, Any]]:
+def predict(run: Finished, file: Path, task: str | None = None) -> Iterator[dict[str, Any]]:
     """What the run says to each row of a file, in its order, with the file's name and the line; rows need no answers.
 
     DataError where more rows are wrong than `data.max_bad_rows`; those that may be are told with `why`.
     """
-    recipe, source = run.recipe, _like_training(run.recipe, file)
+    recipe, source = run.recipe, _like_training(run.recipe, file, task)
     rows = asked.examples(recipe, source)
     says = _says(run, source)
     # A language model sorts them by length itself.
@@ -119,7 +121,7 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
         rows = asked.encoded(recipe, encoder, examples)
         pairs = zip(rows, examples, strict=True)
         sound = [
-            Asked(row, example.images, example.words, example.parts)
+            Asked(row, example.images, example.words, example.parts, source.task or "")
             for row, example in pairs
             if isinstance(row, Encoded)
         ]
@@ -144,9 +146,13 @@ def _answers(run: Finished, source: Source, examples: list[Example]) -> list[dic
     ]
 
 
-def _like_training(recipe: Recipe, file: Path) -> Source:
-    """A file in the format of the first training rows."""
-    first = recipe.data.train[0]
+def _like_training(recipe: Recipe, file: Path, task: str | None) -> Source:
+    """A file in the format of the first training rows, of one of several tasks."""
+    names = list(dict.fromkeys(source.task for source in recipe.data.train if source.task))
+    if task not in names if names else task is not None:
+        among = f"name one of {', '.join(names)}" if names else "leave it out, since the run has one task"
+        raise RecipeError([Problem("--task", f"{task or 'nothing'} is no task of this run; {among}")])
+    first = next(source for source in recipe.data.train if source.task == task)
     update = {"path": str(file), "split": None, "config": None, "revision": None, "weight": 1.0, "encoding": None}
     return first.model_copy(update=update)
 

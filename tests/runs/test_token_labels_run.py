@@ -10,7 +10,7 @@ from runs.command import metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES, each
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from trainer.tasks.token_labels import TagModel
+from trainer.tasks.tag_model import TagModel
 
 BERT = {"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} | {
     "num_attention_heads": 4,

@@ -21,6 +21,7 @@ _TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ
     "kg_completion": "FEATURE_EXTRACTION",
     "masked_lm": "FEATURE_EXTRACTION",
     "rerank": "SEQ_CLS",
+    "multi_task": "FEATURE_EXTRACTION",
     "relations": "FEATURE_EXTRACTION",
     "token_labels": "TOKEN_CLS",
 }

@@ -74,6 +74,8 @@ class Source(Section):
     """The file's own names: format field -> column, such as {instruction: question, output: answer}."""
     weight: float = Field(1.0, gt=0.0)
     """How often an epoch sees each row: 2 twice, 0.5 every other epoch's half."""
+    task: str | None = None
+    """Which of the tasks of `task.kind: multi_task` its rows are for."""
     split: str | None = None
     """The split of a `datasets` folder or hub name, such as train."""
     config: str | None = None

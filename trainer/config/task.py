@@ -9,6 +9,7 @@ from trainer.config.classify import Classify
 from trainer.config.image_text import ImageText
 from trainer.config.kg_completion import KgCompletion
 from trainer.config.masked_lm import MaskedLM
+from trainer.config.multi_task import MultiTask
 from trainer.config.relations import Relations
 from trainer.config.rerank import Rerank
 from trainer.config.seq2seq import Seq2Seq
@@ -17,7 +18,7 @@ from trainer.config.token_labels import TokenLabels
 FALLING = ("loss", "perplexity", "rmse", "mae")
 """The metrics of which less is better."""
 Task = Annotated[
-    CausalLM | Seq2Seq | MaskedLM | Classify | TokenLabels | Relations | KgCompletion | Rerank | ImageText,
+    CausalLM | Seq2Seq | MaskedLM | Classify | TokenLabels | Relations | KgCompletion | Rerank | ImageText | MultiTask,
     Field(discriminator="kind"),
 ]
 BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in get_args(get_args(Task)[0])}

@@ -1,7 +1,7 @@
 """The tokenised rows of a run: prepared once by rank 0, and read by every rank."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,12 @@ class Corpus:
         found = {"train": self.train, **self.held_out()}[name]
         assert found is not None, "it has rows"
         return found
+
+    def with_rows(self, rows: dict[str, Numbers]) -> "Corpus":
+        """Some rows of each split alone."""
+        held = {name: self._store(name).split(some) for name, some in rows.items()}
+        splits = {name: held.get(name) for name in SPLITS}
+        return replace(self, rows=rows, **splits)  # type: ignore[arg-type]
 
     def marks(self, split: str) -> list[str]:
         """What the marks of a split's examples stand for, by number."""

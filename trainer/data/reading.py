@@ -87,6 +87,11 @@ def _candidates(task: Any, row: Row, source: Source, key: str, answered: bool) -
     return example if wrong is None else row.bad(wrong)
 
 
+def _of_its_task(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """What the task of its source learns."""
+    return read_for(task.tasks[source.task], row, source, key, answered=answered)
+
+
 def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """Two texts that the model reads apart; the second one is empty where it need not be there."""
     example = parse(row, source, key, answered=answered)
@@ -103,6 +108,7 @@ _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem
     "classify": _labelled,
     "kg_completion": _triple,
     "masked_lm": _shown,
+    "multi_task": _of_its_task,
     "relations": _labelled,
     "rerank": _candidates,
     "seq2seq": _source_and_target,

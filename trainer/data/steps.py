@@ -8,6 +8,7 @@ from trainer import ranks
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Ahead, Collate, Steps, Streamed, Windows
 from trainer.data.encode import Encoder
+from trainer.data.members import weights_of
 from trainer.data.packing import Layout
 from trainer.data.preparation import CHOSEN, SHOWN
 from trainer.data.split import Split
@@ -37,7 +38,7 @@ def training(
             stream = Stream(recipe, Encoder(recipe, tokenizer), folder / SHOWN[0], start, told=told)
         return Streamed(stream, shape, rank=ranks.rank(), ranks=ranks.world_size())
     seed = recipe.train.seed if recipe.data.shuffle else None
-    weights = [source.weight for source in recipe.data.train]
+    weights = weights_of(recipe, split)
     rank, of_all = ranks.rank(), ranks.world_size()
     return Ahead(Windows(split, shape, rank=rank, ranks=of_all, seed=seed, weights=weights, collate=collate))
 

@@ -45,6 +45,7 @@ HEADS = {
     "image_text": AutoModelForImageTextToText,
     "kg_completion": AutoModel,
     "masked_lm": AutoModelForMaskedLM,
+    "multi_task": AutoModel,
     "relations": AutoModel,
     "token_labels": AutoModelForTokenClassification,
 }

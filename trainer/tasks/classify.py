@@ -58,6 +58,20 @@ class OfLabels:
         """As the protocol says."""
         return self.names
 
+    @property
+    def outputs(self) -> int:
+        """Those of a head: labels of an order have one for each but the highest."""
+        return len(self.names) - 1 if self.settings.problem == "ordinal" else len(self.names)
+
+    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of a head [B, L], summed."""
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return loss_of(self.settings, weights, logits, labels)
+
+    def outputs_of(self, logits: torch.Tensor, labels: torch.Tensor) -> list[Any]:
+        """What `metrics` has to know of each example."""
+        return list(zip(logits.cpu().numpy(), labels.cpu().numpy(), strict=True))
+
     def collate(self, split: str) -> Collate:
         """As the protocol says."""
         targets = self._targets[split]
@@ -144,16 +158,20 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
         batch = batch_of([row.encoded for row in rows], layout)
         if looks is not None:
             batch = replace(batch, more=looks.at([image for row in rows for image in row.images]))
-        logits = module.logits(batch.to(model.device)).float()
-        if problem == "regression":
-            return [{"number": number} for number in logits[:, 0].tolist()]
-        chances = _chances(problem, logits).tolist()
-        scores = [dict(zip(names, each, strict=True)) for each in chances]
-        if problem != "multiple":
-            return [{"label": max(each, key=each.__getitem__), "scores": each} for each in scores]
-        return [{"labels": [name for name in names if each[name] > 0.5], "scores": each} for each in scores]
+        return told(problem, names, module.logits(batch.to(model.device)).float())
 
     return predict
+
+
+def told(problem: str, names: Sequence[str], logits: torch.Tensor) -> list[dict[str, Any]]:
+    """The likeliest label of each example and the probability of each, of logits [B, L]; or a number."""
+    if problem == "regression":
+        return [{"number": number} for number in logits[:, 0].tolist()]
+    chances = _chances(problem, logits).tolist()
+    scores = [dict(zip(names, each, strict=True)) for each in chances]
+    if problem != "multiple":
+        return [{"label": max(each, key=each.__getitem__), "scores": each} for each in scores]
+    return [{"labels": [name for name in names if each[name] > 0.5], "scores": each} for each in scores]
 
 
 def _names(model: PreTrainedModel) -> list[str]:
@@ -188,6 +206,24 @@ def real(labels: torch.Tensor) -> torch.Tensor:
     if labels.dtype == torch.int64:
         return labels != IGNORED
     return ~labels.reshape(len(labels), -1).isnan().any(dim=1)
+
+
+def loss_of(
+    settings: Classify, class_weights: torch.Tensor | None, logits: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Summed over the examples [B, L]; the sum over none is 0, and still has a gradient."""
+    if settings.problem == "regression":
+        return functional.mse_loss(logits[:, 0], labels, reduction="sum")
+    if settings.problem == "multiple":
+        return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    if settings.problem == "ordinal":
+        return _ordinal_loss(logits, labels)
+    smoothing = settings.label_smoothing
+    if settings.focal == 0.0:
+        return functional.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=smoothing)
+    each = functional.cross_entropy(logits, labels, class_weights, reduction="none", label_smoothing=smoothing)
+    sure = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    return ((1 - sure) ** settings.focal * each).sum()
 
 
 def _ordinal_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -227,7 +263,7 @@ class Classifier(nn.Module):
             logits = self.logits(batch).float()
         there = real(batch.labels)
         logits, labels = logits[there], batch.labels[there]
-        terms = {"loss": self._loss(logits, labels)}
+        terms = {"loss": loss_of(self.settings, self.class_weights, logits, labels)}
         if self.training:
             return terms
         return {**terms, OUTPUTS: list(zip(logits.cpu().numpy(), labels.cpu().numpy(), strict=True))}
@@ -242,24 +278,6 @@ class Classifier(nn.Module):
             inputs["token_type_ids"] = batch.token_type_ids
         logits: torch.Tensor = self.model(**inputs).logits
         return logits
-
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Summed over the examples [B, L]; the sum over none is 0, and still has a gradient."""
-        settings = self.settings
-        if settings.problem == "regression":
-            return functional.mse_loss(logits[:, 0], labels, reduction="sum")
-        if settings.problem == "multiple":
-            return functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        if settings.problem == "ordinal":
-            return _ordinal_loss(logits, labels)
-        smoothing = settings.label_smoothing
-        if settings.focal == 0.0:
-            return functional.cross_entropy(
-                logits, labels, self.class_weights, reduction="sum", label_smoothing=smoothing
-            )
-        each = functional.cross_entropy(logits, labels, self.class_weights, reduction="none", label_smoothing=smoothing)
-        sure = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
-        return ((1 - sure) ** settings.focal * each).sum()
 
     @torch.no_grad()
     def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:

@@ -15,9 +15,12 @@ from trainer.tasks import (
     kg_completion,
     kg_model,
     masked_lm,
+    multi_model,
+    multi_task,
     relations,
     rerank,
     seq2seq,
+    tag_model,
     token_labels,
 )
 from trainer.tasks.objective import Objective, Predict
@@ -29,6 +32,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "image_text": image_text.objective,
     "kg_completion": kg_completion.objective,
     "masked_lm": masked_lm.objective,
+    "multi_task": multi_task.objective,
     "relations": relations.objective,
     "rerank": rerank.objective,
     "token_labels": token_labels.objective,
@@ -37,9 +41,10 @@ PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTraine
     "classify": classify.predictor,
     "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,
+    "multi_task": multi_model.predictor,
     "relations": relations.predictor,
     "rerank": rerank.predictor,
     "seq2seq": seq2seq.predictor,
-    "token_labels": token_labels.predictor,
+    "token_labels": tag_model.predictor,
 }
 """What finished runs say to rows; a language model answers by `data/answers.py`."""

@@ -120,6 +120,8 @@ class Asked:
     """Those that the row is split into; none where it holds a text."""
     parts: tuple[tuple[str, ...], ...] = ()
     """What the model reads apart; none where that is one text."""
+    task: str = ""
+    """Which of several tasks it asks; empty where there is one."""
 
 
 Predict = Callable[[Sequence[Asked]], list[dict[str, Any]]]

@@ -10,23 +10,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.recipe import Recipe
-from trainer.config.token_labels import OUTSIDE, TokenLabels
+from trainer.config.token_labels import TokenLabels
 from trainer.data import tags
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.tags import Tags
-from trainer.data.tokenizer import padding_of
-from trainer.data.words import need_spaces, with_spaces
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.model.crf import Crf, allowed_in_bio
@@ -34,8 +31,8 @@ from trainer.model.inputs import takes_types
 from trainer.tasks import tag_metrics
 from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.class_table import ClassTable
-from trainer.tasks.heads import WEIGHTS, read_heads, read_settings
-from trainer.tasks.objective import OUTPUTS, Asked, Predict
+from trainer.tasks.heads import read_heads
+from trainer.tasks.objective import OUTPUTS
 
 _NAME = "crf"
 
@@ -52,6 +49,23 @@ class OfTags:
     def labels(self) -> tuple[str, ...] | None:
         """As the protocol says."""
         return self.names
+
+    @property
+    def outputs(self) -> int:
+        """Those of a head."""
+        return len(self.names)
+
+    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of a linear head [B, S, L], summed over the words that labels [B, T] have; S may be more than T."""
+        there = labels != IGNORED
+        return functional.cross_entropy(logits[:, : labels.shape[1]][there], labels[there], reduction="sum")
+
+    def outputs_of(self, logits: torch.Tensor, labels: torch.Tensor) -> list[Any]:
+        """What `metrics` has to know of each example."""
+        there = labels != IGNORED
+        said = by_rows(logits[:, : labels.shape[1]].argmax(dim=-1)[there], there)
+        right = by_rows(labels[there], there)
+        return [(one.cpu().numpy(), other.cpu().numpy()) for one, other in zip(said, right, strict=True)]
 
     def collate(self, split: str) -> Collate:
         """As the protocol says; the labels [B, S] stand at the first token of each word."""
@@ -133,14 +147,14 @@ class Tagger(nn.Module):
             terms = {"loss": functional.cross_entropy(logits[there], batch.labels[there], reduction="sum")}
         if self.training:
             return terms
-        said, right = self.said(logits, there), _by_rows(batch.labels[there], there)
+        said, right = self.said(logits, there), by_rows(batch.labels[there], there)
         outputs = [(one.cpu().numpy(), other.cpu().numpy()) for one, other in zip(said, right, strict=True)]
         return {**terms, OUTPUTS: outputs[: len(batch.rows)]}
 
     def said(self, logits: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
         """The tags of each example [W], from the logits [B, S, L] of tokens; `there` [B, S] begins a word."""
         if not self.heads:
-            return _by_rows(logits.argmax(dim=-1)[there], there)
+            return by_rows(logits.argmax(dim=-1)[there], there)
         scores, words, _ = by_words(logits, there)
         best = self._field().best(scores, words, self.allowed)
         return [row[:length] for row, length in zip(best, there.sum(dim=1).tolist(), strict=True)]
@@ -189,104 +203,7 @@ def by_words(logits: torch.Tensor, there: torch.Tensor) -> tuple[torch.Tensor, t
     return logits.gather(1, places[:, :, None].expand(-1, -1, logits.shape[-1])), words, places
 
 
-class TagModel:
-    """What a finished run made: a model with its tokenizer, and the field of one with `task.head: crf`.
-
-    model = TagModel.from_pretrained("runs/ner/model")
-    model.predict([["Ada", "works", "in", "London"]])
-    """
-
-    def __init__(self, module: Tagger, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
-        self.module, self.tokenizer, self.names = module.eval(), tokenizer, tuple(names)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "TagModel":
-        """The model of a folder that a run saved; OSError where it holds none."""
-        place = Path(folder)
-        model = AutoModelForTokenClassification.from_pretrained(place)
-        return cls.beside(model, place, AutoTokenizer.from_pretrained(place))
-
-    @classmethod
-    def beside(cls, model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "TagModel":
-        """A loaded model with the field of a folder, where there is one."""
-        names = [model.config.id2label[number] for number in range(model.config.num_labels)]
-        field = (folder / WEIGHTS).is_file()
-        scheme = read_settings(folder)["scheme"] if field else "none"
-        settings = TokenLabels(kind="token_labels", scheme=scheme, head="crf" if field else "linear")
-        module = Tagger(model, names, settings)
-        if field:
-            read_heads(folder, module.heads)
-        return cls(module.to(model.device), tokenizer, names)
-
-    @torch.inference_mode()
-    def tagged(self, batch: Batch, there: torch.Tensor) -> tuple[list[list[int]], torch.Tensor]:
-        """The number of the tag of each word, and the probability of each tag by itself [B, S, L]."""
-        logits = self.module.logits(batch).float()
-        return [row.tolist() for row in self.module.said(logits, there)], logits.softmax(dim=-1)
-
-    def predict(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The tag of each word; of one that the tokenizer leaves out, and of those past the end, the first tag."""
-        spaced = need_spaces(self.tokenizer.backend_tokenizer)
-        texts = [with_spaces(row) if spaced else list(row) for row in rows]
-        taken = self.tokenizer(texts, is_split_into_words=True, padding=True, return_tensors="pt")
-        ids, mask = (taken[name].to(self.module.model.device) for name in ("input_ids", "attention_mask"))
-        numbers = [[-1 if word is None else word for word in taken.word_ids(place)] for place in range(len(rows))]
-        there = torch.from_numpy(np.stack([begins(np.array(own)) for own in numbers])).to(ids.device)
-        said, _ = self.tagged(Batch(ids, ids, ids, mask, None, int(mask.sum())), there)
-        found = []
-        for row, own, begun, tags_of in zip(rows, numbers, there.tolist(), said, strict=True):
-            tag_of = dict(zip((word for word, first in zip(own, begun, strict=True) if first), tags_of, strict=True))
-            found.append([self.names[tag_of.get(word, 0)] for word in range(len(row))])
-        return found
-
-
-def begins(words: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Which tokens begin a word [S], by the number of each one's word, -1 for special tokens [S]."""
-    begun: np.ndarray[Any, Any] = (words >= 0) & np.append(True, words[1:] != words[:-1])
-    return begun
-
-
-def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
-    """The tag of each word, and the entities; without a field, how sure the model is of each."""
-    assert isinstance(recipe.task, TokenLabels), "the table names the kind"
-    scheme, tagger = recipe.task.scheme, TagModel.beside(model, result, tokenizer)
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
-
-    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
-        batch = batch_of([row.encoded for row in rows], layout).to(model.device)
-        there, found = torch.zeros_like(batch.input_ids, dtype=torch.bool), []
-        for place, row in enumerate(rows):
-            assert row.encoded.words is not None, "the rows have words"
-            there[place, : len(row.encoded.words)] = torch.from_numpy(begins(row.encoded.words))
-        said, chances = tagger.tagged(batch, there)
-        for row, own, begun, chance in zip(rows, said, there, chances, strict=True):
-            assert row.encoded.words is not None, "the rows have words"
-            numbers = row.encoded.words[begun[: len(row.encoded.words)].cpu().numpy()].tolist()
-            best = chance[begun].max(dim=-1).values.tolist()
-            words = dict(zip(numbers, zip(own, best, strict=True), strict=True))
-            # A word without a token, or past `data.max_length`, was not seen.
-            tags_of = [tagger.names[words[word][0]] if word in words else None for word in range(len(row.words))]
-            told: dict[str, Any] = {"tags": tags_of}
-            if scheme == "bio":
-                sure = {} if tagger.module.heads else {word: score for word, (_, score) in words.items()}
-                told["entities"] = _entities(row.words, tags_of, sure)
-            found.append(told)
-        return found
-
-    return predict
-
-
-def _by_rows(values: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
+def by_rows(values: torch.Tensor, there: torch.Tensor) -> list[torch.Tensor]:
     """Values of words, one row after the other, as those of each row [W]."""
     ends = there.sum(dim=1).cumsum(dim=0).tolist()
     return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _entities(words: Sequence[str], tags: Sequence[str | None], sure: Mapping[int, float]) -> list[dict[str, Any]]:
-    """Type, words and mean probability of each entity; `sure` is empty where nobody knows that."""
-    found = []
-    for kind, start, end in tag_metrics.entities([tag or OUTSIDE for tag in tags]):
-        told = {"type": kind, "start": start, "end": end, "text": " ".join(words[start:end])}
-        score = {"score": float(np.mean([sure[word] for word in range(start, end)]))} if sure else {}
-        found.append({**told, **score})
-    return found

@@ -9,6 +9,16 @@ from trainer.errors import RecipeError
 
 CLASSIFY: dict[str, Any] = {"kind": "classify"}
 WORDS: dict[str, Any] = {"train": [{"path": "a", "format": "words"}]}
+SEVERAL: dict[str, Any] = {
+    "kind": "multi_task",
+    "tasks": {"topic": CLASSIFY, "names": {"kind": "token_labels"}},
+}
+BOTH: dict[str, Any] = {
+    "train": [
+        {"path": "a", "format": "text", "task": "topic"},
+        {"path": "b", "format": "words", "task": "names"},
+    ]
+}
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     (
         "keys_fit_the_problem",
@@ -34,6 +44,41 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "tags_are_bio",
         {"task": {"kind": "token_labels", "labels": ["NN", "VB"]}, "data": WORDS},
         "task.labels: NN is neither O nor B-x or I-x; set task.scheme: none for others",
+    ),
+    (
+        "sources_name_their_task",
+        {"task": SEVERAL, "data": {"train": [*BOTH["train"], {"path": "a", "format": "text", "task": "tone"}]}},
+        "data.train.2.task: tone is none of task.tasks; known: names, topic",
+    ),
+    (
+        "sources_name_their_task",
+        {"task": SEVERAL, "data": {"train": [*BOTH["train"], {"path": "a", "format": "words", "task": "topic"}]}},
+        "data.train.2.format: topic learns nothing from words rows; it takes text, pair",
+    ),
+    (
+        "sources_name_their_task",
+        {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "text", "task": "topic"}]}},
+        "data.train.0.task: topic: the recipe has one task; leave it out",
+    ),
+    (
+        "tasks_are_several",
+        {"task": SEVERAL, "data": {"train": BOTH["train"][:1]}},
+        "data.train: has no source with task: names; add one, or take it out of task.tasks",
+    ),
+    (
+        "tasks_are_several",
+        {"task": {**SEVERAL, "weights": {"topics": 2.0}}, "data": BOTH},
+        "task.weights: topics is none of task.tasks; did you mean topic?",
+    ),
+    (
+        "tasks_are_several",
+        {"task": {**SEVERAL, "sampling": {"topic": 1.0}}, "data": BOTH},
+        "task.sampling: has no share above 0 for names; name all tasks",
+    ),
+    (
+        "labels_are_two_and_more",
+        {"task": {**SEVERAL, "tasks": {**SEVERAL["tasks"], "topic": {**CLASSIFY, "labels": ["a"]}}}, "data": BOTH},
+        "task.tasks.topic.labels: a: name two labels or more, each once",
     ),
     (
         "pairs_tell_the_next_sentence",

@@ -88,7 +88,7 @@ def sources_name_their_task(recipe: Recipe) -> Problem | None:
         names = list(task.tasks)
         if source.task not in task.tasks:
             said = "is missing" if source.task is None else f"{source.task} is none of task.tasks"
-            return Problem(f"{key}.task", f"{said}{did_you_mean(source.task or '', names)}; it has {', '.join(names)}")
+            return Problem(f"{key}.task", f"{said}{did_you_mean(source.task or '', names)}")
         known = [name for name in task.tasks[source.task].formats if name in task.formats]
         if source.format not in known:
             message = f"{source.task} learns nothing from {source.format} rows; it takes {', '.join(known)}"

@@ -123,7 +123,7 @@ class Making:
 
     def keep(self, example: Example, length: int, examples: Sequence[Encoded]) -> None:
         """One more row: `length` tokens that became these examples."""
-        if "marks" in self.wanted.of_tokens:
+        if "marks" in self.wanted.of_tokens and example.words:
             examples = [self._marked(part, example.tags) for part in examples]
         self._examples += examples
         self.divided += len(examples) > 1

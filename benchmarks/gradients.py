@@ -22,8 +22,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from distributed import labelled, looking, related, steps, translated
+from distributed import labelled, linked, looking, masked, ranked, related, several, steps, tagged, translated
 from distributed.pair import Pair
+
+from trainer.data.batches import Layout
 
 ROWS = 16
 IGNORED = -100
@@ -74,6 +76,60 @@ def _translations() -> list[dict[str, Any]]:
     return found
 
 
+def _tags() -> list[dict[str, Any]]:
+    found = []
+    for row in range(ROWS):
+        example = tagged.rows_of(ROWS).example(row)
+        found.append({"input_ids": example.tokens.tolist(), "labels": tagged.MARKS[example.marks].tolist()})
+    return found
+
+
+def _masks() -> list[dict[str, Any]]:
+    rows = masked.rows_of(ROWS)
+    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=25, pad=0)
+    collate, found = masked.objective("bert", rows).collate("train"), []
+    for row in range(ROWS):
+        batch = collate([row], [rows.example(row)], layout, 0)
+        assert batch.token_type_ids is not None, "rows have two texts"
+        found.append(
+            {
+                "input_ids": batch.input_ids[0].tolist(),
+                "labels": batch.targets[0].tolist(),
+                "token_type_ids": batch.token_type_ids[0].tolist(),
+            }
+        )
+    return found
+
+
+def _tagger(name: str, family: str, head: str = "linear") -> dict[str, Head]:
+    def ours(kind: str, zero: int, micro: int) -> Gradient:
+        return tagged.gradient(family, head, kind, zero, micro, ROWS, ROWS, 0)
+
+    def reference() -> Gradient:
+        return tagged.reference(family, head, ROWS, 0, ROWS)
+
+    if head == "crf":
+        return {name: Head(ours, reference)}
+    return {name: Head(ours, reference, lambda: tagged.model(family), _tags)}
+
+
+def _only_ours(
+    name: str,
+    gradient: Callable[..., Gradient],
+    reference: Callable[..., Gradient],
+    *of: Any,
+    why: str = "no such head",
+) -> dict[str, Head]:
+    """A head that the Trainer is not asked for."""
+    return {
+        name: Head(
+            lambda kind, zero, micro: gradient(*of, kind, zero, micro, ROWS, ROWS, 0),
+            lambda: reference(*of, ROWS, 0, ROWS),
+            why=why,
+        )
+    }
+
+
 def _classifier(name: str, family: str, task: dict[str, Any] | None = None) -> dict[str, Head]:
     settings = task or {}
 
@@ -120,10 +176,23 @@ HEADS: dict[str, Head] = {
     **_classifier("T5, one label", "t5"),
     **_writer("T5, seq2seq", "t5"),
     **_writer("BART, seq2seq", "bart"),
-    "BERT, relations": Head(
-        lambda kind, zero, micro: related.gradient(False, kind, zero, micro, ROWS, ROWS, 0),
-        lambda: related.reference(False, ROWS, 0, ROWS),
+    **_tagger("BERT, tags of words", "bert"),
+    **_tagger("Llama, tags of words", "llama"),
+    **_tagger("BERT, tags of words by a CRF", "bert", "crf"),
+    "BERT, masked words": Head(
+        lambda kind, zero, micro: masked.gradient("bert", kind, zero, micro, ROWS, ROWS, 0),
+        lambda: masked.reference("bert", ROWS, 0, ROWS),
+        lambda: masked.model("bert"),
+        _masks,
     ),
+    **_only_ours(
+        "BERT, masked words and next sentence", masked.gradient, masked.reference, "pairs", why="not measured"
+    ),
+    **_only_ours("BERT, relations", related.gradient, related.reference, False),
+    **_only_ours("BERT, knowledge graph, two encodings", linked.gradient, linked.reference, "bi"),
+    **_only_ours("BERT, knowledge graph, one text", linked.gradient, linked.reference, "cross"),
+    **_only_ours("Llama, reranking, listwise", ranked.gradient, ranked.reference, "llama", "listwise"),
+    **_only_ours("BERT, two tasks", several.gradient, several.reference, "uncertainty"),
     "LLaVA, answers about images": Head(
         lambda kind, zero, micro: looking.gradient(kind, zero, micro, ROWS, ROWS, 0),
         lambda: looking.reference(ROWS, 0, ROWS),
@@ -174,7 +243,7 @@ def _padded(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """Rows of unlike length as one batch."""
     lists = {name: [torch.tensor(row[name]) for row in rows] for name in rows[0]}
     label = lists.pop("label", None)
-    fill = {"input_ids": 0, "labels": IGNORED}
+    fill = {"input_ids": 0, "labels": IGNORED, "token_type_ids": 0}
     batch = {
         name: torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=fill[name])
         for name, values in lists.items()

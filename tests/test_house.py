@@ -100,6 +100,7 @@ BESIDE_TASKS = (
     "label_metrics",
     "looks",
     "multi_model",
+    "pooled",
     "tag_metrics",
     "tag_model",
     "writing",

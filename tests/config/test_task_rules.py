@@ -121,6 +121,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"task": CLASSIFY, "data": {"train": [{"path": "a", "format": "image"}, {"path": "b", "format": "text"}]}},
         "data.train: holds images and text; train on one of the two, or ask about images in rows of image_text",
     ),
+    (
+        "texts_have_means",
+        {"task": {**CLASSIFY, "pooling": "mean"}, "data": {"train": [{"path": "a", "format": "image"}]}},
+        "task.pooling: mean means nothing with rows of image; leave it out",
+    ),
     *(
         (
             "formats_fit_the_task",

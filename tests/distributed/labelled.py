@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from distributed import steps
+from distributed import linked, steps
 from torch.nn import functional
 from transformers import (
     BertConfig,
@@ -20,6 +20,8 @@ from trainer.config.classify import Classify
 from trainer.data.batches import Layout
 from trainer.data.targets import Labels
 from trainer.tasks import classify
+from trainer.tasks.heads import new_head
+from trainer.tasks.pooled import OfMeans
 
 PAD, END = 0, 1
 COUNT = 3
@@ -120,3 +122,30 @@ def _mean_loss(settings: Classify, logits: torch.Tensor, wanted: torch.Tensor, l
         own = logits.log_softmax(1)[torch.arange(len(wanted)), wanted]
         return (-(weights[wanted]) * (1 - own.exp()) ** settings.focal * own).sum() / weights[wanted].sum()
     return functional.cross_entropy(logits, wanted, weights, label_smoothing=settings.label_smoothing)
+
+
+def pooled_gradient(kind: str, zero: int, micro: int, rows: int, global_: int, step: int) -> dict[str, np.ndarray]:
+    """The same as `gradient`, of a head on the mean of the hidden states."""
+    settings = Classify(kind="classify", pooling="mean", class_weights="balanced")
+    layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD)
+    objective = OfMeans(settings, labels_of(settings, rows), 3)
+    made = steps.step_of(objective, linked.model(), rows_of(rows), layout, kind, zero, step)
+    found: dict[str, np.ndarray] = made["gradients"]
+    return found
+
+
+def pooled_reference(rows: int, first: int, count: int) -> dict[str, np.ndarray]:
+    """The same in float64: one example at a time."""
+    settings = Classify(kind="classify", class_weights="balanced")
+    labels, examples = labels_of(settings, rows), rows_of(rows)
+    plain, head = linked.model(torch.float64), new_head(32, COUNT, 0.02, 3, torch.float64)
+    logits = [
+        head(
+            plain(input_ids=torch.from_numpy(examples.tokens(row).astype(np.int64))[None]).last_hidden_state[0].mean(0)
+        )
+        for row in range(first, first + count)
+    ]
+    wanted = torch.from_numpy(labels.targets["train"][first : first + count])
+    _mean_loss(settings, torch.stack(logits), wanted, labels).backward()
+    found = {f"model.{name}": parameter.grad.numpy() for name, parameter in plain.named_parameters()}
+    return {**found, **{f"heads.labels.{name}": one.grad.numpy() for name, one in head.named_parameters()}}

@@ -40,3 +40,16 @@ def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zer
     results = pair.run(labelled.gradient, "llama", TASKS[task], kind, zero, 2, 19, 16, 1)
     expected = labelled.reference("llama", TASKS[task], 19, 16, 3)
     assert max(difference(result, expected) for result in results) <= 1e-5
+
+
+@pytest.mark.parametrize("micro", SPLITS)
+def test_the_mean_of_all_tokens_gives_the_gradient_of_the_plain_loop(micro: int) -> None:
+    ours = labelled.pooled_gradient("torch", 0, micro, rows=16, global_=16, step=0)
+    assert difference(ours, labelled.pooled_reference(16, 0, 16)) <= 1e-5
+
+
+@pytest.mark.parametrize(("kind", "zero"), ENGINES)
+def test_two_ranks_give_it_too(pair: Pair, kind: str, zero: int) -> None:
+    results = pair.run(labelled.pooled_gradient, kind, zero, 2, 19, 16, 1)
+    expected = labelled.pooled_reference(19, 16, 3)
+    assert max(difference(result, expected) for result in results) <= 1e-5

@@ -11,6 +11,8 @@ from runs.command import metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES, each
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from trainer.tasks.pooled import PooledModel
+
 WORDS = {"warm": ["sun", "beach", "summer", "desert"], "cold": ["snow", "ice", "winter", "frost"]}
 
 
@@ -160,3 +162,19 @@ def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model").config
     assert config.id2label == {0: "above low", 1: "above middle"}
     assert config.ordinal_labels == list(grades)
+
+
+def test_the_mean_of_all_tokens_is_read_too(tmp_path: Path) -> None:
+    bert = {"model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    model = {"config": {**bert, "num_attention_heads": 4, "max_position_embeddings": 64}}
+    sections = {"model": model, "task": {"kind": "classify", "pooling": "mean"}, "optimizer": {"lr": 5e-3}}
+    done = shardtune("train", str(write(tmp_path, **sections, **ENGINES["ddp"])))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json(tmp_path / "run" / "summary.json")["test"]["accuracy"] >= 0.9
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in rows()))
+    said = shardtune("predict", str(tmp_path / "run"), "--input", str(tmp_path / "asked.jsonl"))
+    assert said.returncode == 0, said.stdout + said.stderr
+    labels = [json.loads(line)["label"] for line in said.stdout.splitlines()]
+    assert sum(label == row["label"] for label, row in zip(labels, rows(), strict=True)) >= 0.9 * len(labels)
+    pooled = PooledModel.from_pretrained(tmp_path / "run" / "model")
+    assert [row["label"] for row in pooled.predict([row["text"] for row in rows()])] == labels

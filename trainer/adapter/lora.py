@@ -7,25 +7,27 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.adapter.adapted import Adapted, Tensors
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
+from trainer.model.load import head_for
 from trainer.plan import adapter_parameters
 from trainer.plan.parameters import parameter
 
-_TASKS = {"causal_lm": "CAUSAL_LM", "classify": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "image_text": "CAUSAL_LM"} | {
-    "kg_completion": "FEATURE_EXTRACTION",
+_TASKS = {
+    "causal_lm": "CAUSAL_LM",
+    "classify": "SEQ_CLS",
+    "image_text": "CAUSAL_LM",
     "masked_lm": "FEATURE_EXTRACTION",
     "rerank": "SEQ_CLS",
-    "multi_task": "FEATURE_EXTRACTION",
-    "relations": "FEATURE_EXTRACTION",
+    "seq2seq": "SEQ_2_SEQ_LM",
     "token_labels": "TOKEN_CLS",
 }
-"""What peft calls the tasks."""
+"""What peft calls the tasks whose heads are those of transformers; the others have a body."""
 _PEFT = "base_model.model."
 """What peft's names begin with."""
 _ROWS = ".token_adapter.trainable_tokens_delta"
@@ -44,7 +46,7 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     settings, targets = recipe.adapter, _targets(model, recipe)
     config = LoraConfig(
         # peft lets the head of a classifier train, and saves it with the adapter.
-        task_type=_TASKS[recipe.task.kind],
+        task_type="FEATURE_EXTRACTION" if head_for(recipe) is AutoModel else _TASKS[recipe.task.kind],
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

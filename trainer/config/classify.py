@@ -31,6 +31,9 @@ class Classify(Section):
     """The column of the files that holds the label."""
     problem: Literal["single", "multiple", "ordinal", "regression"] = "single"
     """One label a row, a list of them, one of an order such as grades, or a number."""
+    pooling: Literal["auto", "mean"] = "auto"
+    """What of a text the head reads: auto, where the head that transformers has looks (the first token of an encoder,
+    the last one of a decoder, the end of an encoder-decoder); mean, all tokens alike, by a head of our own."""
     labels: tuple[str, ...] | None = None
     """The labels in the order of the outputs, ordinal ones from the lowest to the highest; null: those of
     the training rows, sorted."""

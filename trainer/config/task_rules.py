@@ -201,6 +201,14 @@ def formats_fit_the_task(recipe: Recipe) -> Problem | None:
     return None
 
 
+def texts_have_means(recipe: Recipe) -> Problem | None:
+    """A mean is one of the tokens of a text."""
+    task = recipe.task
+    if not isinstance(task, Classify) or task.pooling == "auto" or recipe.data.train[0].format != "image":
+        return None
+    return Problem("task.pooling", f"{task.pooling} means nothing with rows of image; leave it out")
+
+
 def images_stand_alone(recipe: Recipe) -> Problem | None:
     """A model looks at images, or it reads."""
     formats = {source.format for source in recipe.data.train}
@@ -225,4 +233,5 @@ TASK_RULES: tuple[Callable[[Recipe], Problem | None], ...] = (
     the_task_does_it,
     formats_fit_the_task,
     images_stand_alone,
+    texts_have_means,
 )

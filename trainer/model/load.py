@@ -56,6 +56,8 @@ def head_for(recipe: Recipe) -> Any:
     """What transformers loads for the task and the rows of a recipe."""
     if isinstance(recipe.task, MaskedLM) and recipe.task.next_sentence:
         return AutoModelForPreTraining
+    if isinstance(recipe.task, Classify) and recipe.task.pooling == "mean":
+        return AutoModel
     return AutoModelForImageClassification if only_images(recipe.data) else HEADS[recipe.task.kind]
 
 
@@ -101,7 +103,7 @@ def load(
     model.config.use_cache = False
     if head_for(recipe) is AutoModel:
         _rest_pooler(model)
-    if recipe.task.kind in ("classify", "rerank"):
+    if head_for(recipe) is AutoModelForSequenceClassification:
         _make_heads_find_their_token(model, tokenizer)
     return model
 

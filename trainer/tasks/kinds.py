@@ -10,13 +10,13 @@ from trainer.config.recipe import Recipe
 from trainer.data.corpus import Corpus
 from trainer.tasks import (
     causal_lm,
-    classify,
     image_text,
     kg_completion,
     kg_model,
     masked_lm,
     multi_model,
     multi_task,
+    pooled,
     relations,
     rerank,
     seq2seq,
@@ -27,7 +27,7 @@ from trainer.tasks.objective import Objective, Predict
 
 TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]] = {
     "causal_lm": causal_lm.objective,
-    "classify": classify.objective,
+    "classify": pooled.objective,
     "seq2seq": seq2seq.objective,
     "image_text": image_text.objective,
     "kg_completion": kg_completion.objective,
@@ -38,7 +38,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "token_labels": token_labels.objective,
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
-    "classify": classify.predictor,
+    "classify": pooled.predictor,
     "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,
     "multi_task": multi_model.predictor,

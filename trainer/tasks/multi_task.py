@@ -35,6 +35,7 @@ from trainer.tasks.class_table import ClassTable
 from trainer.tasks.classify import OfLabels
 from trainer.tasks.heads import new_head, read_heads
 from trainer.tasks.objective import OUTPUTS
+from trainer.tasks.pooled import mean_of
 from trainer.tasks.token_labels import OfTags
 
 One = OfLabels | OfTags
@@ -190,10 +191,14 @@ class SharedBody(nn.Module):
         if self.takes_types and batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
         hidden = self.model(**inputs).last_hidden_state
-        return {
-            name: self.heads[name](hidden if isinstance(member, OfTags) else hidden[:, 0])
-            for name, member in self.members.items()
-        }
+        assert batch.attention_mask is not None, "rows are padded"
+        mean, found = mean_of(hidden, batch.attention_mask), {}
+        for name, member in self.members.items():
+            if isinstance(member, OfTags):
+                found[name] = self.heads[name](hidden)
+            else:
+                found[name] = self.heads[name](mean if member.settings.pooling == "mean" else hidden[:, 0])
+        return found
 
     def _balanced(self, terms: Mapping[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
         """Each loss by its variance, of which half the logarithm is added: Kendall, Gal and Cipolla 2018, equation 10.

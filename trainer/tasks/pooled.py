@@ -1,0 +1,152 @@
+"""Labels by the mean of the hidden states, for which transformers has no head: a linear layer of our own.
+
+B examples, S tokens, H hidden size, L labels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from trainer.config.classify import Classify
+from trainer.config.recipe import Recipe
+from trainer.data import targets
+from trainer.data.batches import Batch, batch_of
+from trainer.data.corpus import Corpus
+from trainer.data.packing import Layout
+from trainer.data.targets import Labels
+from trainer.data.tokenizer import padding_of
+from trainer.errors import Problem, RecipeError
+from trainer.tasks import classify
+from trainer.tasks.classify import Classifier, OfLabels
+from trainer.tasks.heads import new_head, read_heads, read_settings
+from trainer.tasks.objective import Asked, Predict
+
+_NAME = "labels"
+
+
+class OfMeans(OfLabels):
+    """The objective."""
+
+    def __init__(self, settings: Classify, labels: Labels, seed: int = 0) -> None:
+        """`seed` draws the head."""
+        super().__init__(settings, labels)
+        self.seed = seed
+
+    @property
+    def labels(self) -> None:
+        """None: the model is a body, and the labels are those of our own head."""
+
+    def module(self, model: PreTrainedModel, compute: torch.dtype | None, *, whole: bool) -> nn.Module:
+        """As the protocol says."""
+        if model.config.is_encoder_decoder:
+            message = "means nothing with an encoder-decoder, whose head looks at the end of a text; leave it out"
+            raise RecipeError([Problem("task.pooling", message)])
+        return PooledClassifier(model, self.settings, self.outputs, self.class_weights, compute, self.seed)
+
+    def heads(self) -> dict[str, Any]:
+        """What stands beside the saved body."""
+        return {"labels": list(self.names), "task": self.settings.model_dump(mode="json")}
+
+    def restore(self, module: nn.Module, folder: Path) -> None:
+        """Fills the head with the weights of a finished run."""
+        assert isinstance(module, PooledClassifier), "the objective made it"
+        read_heads(folder, module.heads)
+
+
+class PooledClassifier(Classifier):
+    """A body with a linear layer on the mean of the hidden states, and the loss of its labels."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: Classify,
+        outputs: int,
+        class_weights: torch.Tensor | None = None,
+        compute: torch.dtype | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`compute`: the type of products where weights have another; `class_weights` [L]; `seed` draws the head."""
+        super().__init__(model, settings, class_weights, compute)
+        spread = getattr(model.config, "initializer_range", 0.02)
+        head = new_head(model.config.hidden_size, outputs, spread, seed, next(model.parameters()).dtype)
+        self.heads = nn.ModuleDict({_NAME: head})
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """[B, L]."""
+        assert batch.attention_mask is not None, "rows are padded"
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self.takes_types and batch.token_type_ids is not None:
+            inputs["token_type_ids"] = batch.token_type_ids
+        logits: torch.Tensor = self.heads[_NAME](mean_of(self.model(**inputs).last_hidden_state, batch.attention_mask))
+        return logits
+
+
+def mean_of(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the hidden states [B, S, H] over what is no padding [B, S]: [B, H], of the same type."""
+    there = mask[:, :, None].float()
+    return ((hidden.float() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)).to(hidden.dtype)
+
+
+class PooledModel:
+    """What a run with `task.pooling: mean` made: a body with its head and its tokenizer.
+
+    model = PooledModel.from_pretrained("runs/classify/model")
+    model.predict(["scientists baffled by own results"])
+    """
+
+    def __init__(
+        self, module: PooledClassifier, tokenizer: PreTrainedTokenizerBase, problem: str, names: Sequence[str]
+    ) -> None:
+        self.module, self.tokenizer, self.problem, self.names = module.eval(), tokenizer, problem, tuple(names)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "PooledModel":
+        """The model of a folder that a run saved; OSError where it holds none."""
+        place = Path(folder)
+        return cls.beside(AutoModel.from_pretrained(place), place, AutoTokenizer.from_pretrained(place))
+
+    @classmethod
+    def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "PooledModel":
+        """A loaded body with the head of a folder."""
+        held = read_settings(folder)
+        settings, names = Classify(**held["task"]), held["labels"]
+        module = PooledClassifier(body, settings, OfLabels(settings, Labels(tuple(names))).outputs)
+        read_heads(folder, module.heads)
+        return cls(module.to(body.device), tokenizer, settings.problem, names)
+
+    @torch.inference_mode()
+    def told(self, batch: Batch) -> list[dict[str, Any]]:
+        """The label of each row and the probability of each, or its number."""
+        return classify.told(self.problem, self.names, self.module.logits(batch.to(self.module.model.device)).float())
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """The same for texts."""
+        taken = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        ids, mask = taken["input_ids"], taken["attention_mask"]
+        return self.told(Batch(ids, ids, ids, mask, None, int(mask.sum())))
+
+
+def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfLabels:
+    """The objective of a recipe of either pooling; DataError for labels that do not fit."""
+    task = recipe.task
+    if not isinstance(task, Classify) or task.pooling != "mean":
+        return classify.objective(recipe, tokenizer, corpus)
+    return OfMeans(task, targets.of_corpus(task, corpus), recipe.train.seed)
+
+
+def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+    """What a run of either pooling says to rows."""
+    if not isinstance(recipe.task, Classify) or recipe.task.pooling != "mean":
+        return classify.predictor(recipe, result, tokenizer, model)
+    pooled = PooledModel.beside(model, result, tokenizer)
+    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+
+    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
+        return pooled.told(batch_of([row.encoded for row in rows], layout))
+
+    return predict

@@ -158,6 +158,10 @@ def predict(
     ],
     settings: Overrides = None,
     task: OfTask = None,
+    n_best: Annotated[
+        int | None,
+        typer.Option("--n-best", min=2, help="Answers to each row, as rows that a reranker reads.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to write; left out: the terminal.", show_default=False),
@@ -167,7 +171,8 @@ def predict(
     from trainer import finished
     from trainer.plan.files import write_lines
 
-    said = finished.predict(finished.open_run(run, settings or []), rows, task)
+    done = finished.open_run(run, settings or [])
+    said = finished.predict(done, rows, task) if n_best is None else finished.n_best(done, rows, n_best)
     lines = (json.dumps(row, ensure_ascii=False) for row in said)
     if output is None:
         for line in lines:

@@ -19,7 +19,7 @@ from trainer.config.recipe import Recipe
 from trainer.data import asked, steps
 from trainer.data import corpus as corpora
 from trainer.data import tokenizer as tokenizers
-from trainer.data.answers import answer
+from trainer.data.answers import answer, several
 from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
 from trainer.data.example import Example
@@ -108,6 +108,33 @@ def predict(run: Finished, file: Path, task: str | None = None) -> Iterator[dict
             yield {"source": row.source, "line": row.line, **told}
 
 
+def n_best(run: Finished, file: Path, count: int) -> Iterator[dict[str, Any]]:
+    """Several answers of a language model to each row of a file, the likeliest first, as rows to rerank.
+
+    RecipeError where the run writes no answers; DataError as `predict` has it.
+    """
+    recipe, source = run.recipe, _like_training(run.recipe, file, None)
+    _check_answers(run, source, "--n-best")
+    rows = asked.examples(recipe, source)
+    sound = [row for row in rows if isinstance(row, Example)]
+    settings = asked.settings(recipe, source)
+    found = iter(zip(sound, several(recipe, run.result, sound, settings, count), strict=True))
+    for row in rows:
+        told: dict[str, Any] = {"source": row.source, "line": row.line}
+        if not isinstance(row, Example):
+            yield {**told, "why": row.message}
+            continue
+        example, given = next(found)
+        texts = list(dict.fromkeys(one.text.strip() for one in given if one.text.strip()))
+        yield {**told, "query": _question(example), "candidates": texts}
+
+
+def _question(example: Example) -> str:
+    """What a row asks: the last message, or the prompt."""
+    text = example.messages[-1]["content"] if example.messages else example.pieces[0].text
+    return str(text).strip()
+
+
 def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[str, Any]]]:
     """What becomes of some examples."""
     recipe, device = run.recipe, engines.device()
@@ -134,16 +161,21 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
 
 def _answers(run: Finished, source: Source, examples: list[Example]) -> list[dict[str, Any]]:
     """What a language model answers, and how sure it is; `why` beside an answer that is none."""
-    if run.recipe.task.kind != "causal_lm":
-        message = f"predict does not ask runs of task.kind: {run.recipe.task.kind} yet; evaluate measures them"
-        raise RecipeError([Problem("RUN", message)])
-    if source.format not in ANSWERED:
-        message = f"rows of the format {source.format} ask nothing; a run answers those of {', '.join(ANSWERED)}"
-        raise RecipeError([Problem("RUN", message)])
+    _check_answers(run, source, "predict")
     given = answer(run.recipe, run.result, examples, asked.settings(run.recipe, source))
     return [
         {"answer": one.text, "confidence": one.confidence, **({"why": one.why} if one.why else {})} for one in given
     ]
+
+
+def _check_answers(run: Finished, source: Source, what: str) -> None:
+    """RecipeError where a run is no language model, or its rows ask nothing."""
+    if run.recipe.task.kind != "causal_lm":
+        message = f"{what} does not ask runs of task.kind: {run.recipe.task.kind}; it asks those of causal_lm"
+        raise RecipeError([Problem("RUN", message)])
+    if source.format not in ANSWERED:
+        message = f"rows of the format {source.format} ask nothing; a run answers those of {', '.join(ANSWERED)}"
+        raise RecipeError([Problem("RUN", message)])
 
 
 def _like_training(recipe: Recipe, file: Path, task: str | None) -> Source:

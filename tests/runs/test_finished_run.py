@@ -95,3 +95,17 @@ def test_a_translator_and_a_language_model_answer(tmp_path: Path) -> None:
         assert [json.loads(line)["line"] for line in said] == [1, 2]
         assert all(isinstance(json.loads(line)["answer"], str) for line in said)
         assert "loss" in ask("evaluate", folder / "run")
+    # Several answers, drawn alike each time; the likeliest one stands first.
+    command = ("predict", folder / "run", "--input", folder / "asked.jsonl", "--n-best", "4")
+    first, again = ask(*command), ask(*command)
+    assert first == again
+    several = [json.loads(line) for line in first.splitlines()]
+    assert [row["query"] for row in several] == ["two eggs", "three eggs and more"]
+    assert all(len(set(row["candidates"])) == len(row["candidates"]) <= 4 for row in several)
+    greedy = [json.loads(line)["answer"].strip() for line in said]
+    assert [row["candidates"][0] for row in several] == greedy
+    refused = shardtune(
+        "predict", str(tmp_path / "pairs" / "run"), "--input", str(folder / "asked.jsonl"), "--n-best", "4"
+    )
+    assert refused.returncode == 2
+    assert "--n-best does not ask runs of task.kind: seq2seq" in refused.stderr

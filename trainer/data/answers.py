@@ -1,8 +1,9 @@
-"""What a finished run answers, greedily, and how sure it is."""
+"""What a finished run answers, greedily or drawn, and how sure it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _ROWS, _TOKENS = 64, 16_384
 """Rows and tokens that are answered at a time."""
+TEMPERATURE = 0.7
+"""What the logits of drawn answers are divided by."""
 _PROBE = "a"
 """An answer that shows where answers begin, and what they end with."""
 
@@ -41,15 +44,30 @@ def answer(own: Recipe, result: Path, examples: Sequence[Example], settings: Pse
 
     RecipeError where the run cannot write such examples, or its base model does not load.
     """
+    return [given for [given] in several(own, result, examples, settings, 1)]
+
+
+def several(
+    own: Recipe, result: Path, examples: Sequence[Example], settings: PseudoLabel, count: int
+) -> list[list[Answer]]:
+    """The likeliest answer to each example, and others that are drawn from `train.seed` at TEMPERATURE: `count` in all.
+
+    RecipeError as `answer` has it.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(result)
     prompts = _prompts(own, tokenizer, examples, settings)
     speaker = _Speaker(_model(own, result, len(tokenizer)), tokenizer, settings.max_tokens, prompts)
-    answers = [Answer("", 0.0, speaker.refusal(prompt)) for prompt in prompts]
-    for batch in _batches([row for row, given in enumerate(answers) if not given.why], prompts, settings.max_tokens):
-        for row, given in zip(batch, speaker.answer([prompts[row] for row in batch]), strict=True):
-            answers[row] = given
+    answers = [[Answer("", 0.0, speaker.refusal(prompt))] for prompt in prompts]
+    sound = [row for row, [given] in enumerate(answers) if not given.why]
+    for batch in _batches(sound, prompts, settings.max_tokens, count):
+        asked = [prompts[row] for row in batch]
+        for row, given in zip(batch, speaker.answer(asked), strict=True):
+            answers[row] = [given]
+        if count > 1:
+            for row, more in zip(batch, speaker.drawn(asked, count - 1, own.train.seed), strict=True):
+                answers[row] += more
     return answers
 
 
@@ -99,12 +117,12 @@ def _probed(example: Example) -> Example:
     return replace(example, pieces=(prompt, Piece(_PROBE if bare else f" {_PROBE}", learned=True)))
 
 
-def _batches(rows: Sequence[int], prompts: Sequence[_Prompt], longest: int) -> Iterator[list[int]]:
-    """The rows whose prompts are of about the same length."""
+def _batches(rows: Sequence[int], prompts: Sequence[_Prompt], longest: int, copies: int = 1) -> Iterator[list[int]]:
+    """The rows whose prompts are of about the same length; each has so many answers at a time."""
     batch: list[int] = []
     for row in sorted(rows, key=lambda row: (len(prompts[row].tokens), row)):
         room = _TOKENS // (len(prompts[row].tokens) + longest + 1)
-        if batch and len(batch) >= min(room, _ROWS):
+        if batch and len(batch) * copies >= min(room, _ROWS):
             yield batch
             batch = []
         batch.append(row)
@@ -176,9 +194,28 @@ class _Speaker:
         return prompt.wrong
 
     def answer(self, prompts: Sequence[_Prompt]) -> list[Answer]:
-        """The answer to each prompt [B]."""
+        """The likeliest answer to each prompt [B]."""
+        return self._given(prompts)
+
+    def drawn(self, prompts: Sequence[_Prompt], count: int, seed: int) -> list[list[Answer]]:
+        """So many answers to each prompt [B], drawn at TEMPERATURE."""
         import torch
 
+        torch.manual_seed(seed)
+        sampling = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0, "num_return_sequences": count}
+        found = self._given([prompt for prompt in prompts for _ in range(count)], prompts, sampling)
+        return [found[start : start + count] for start in range(0, len(found), count)]
+
+    def _given(
+        self,
+        each: Sequence[_Prompt],
+        prompts: Sequence[_Prompt] | None = None,
+        sampling: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[Answer]:
+        """The answers to `each`; of `prompts` the model makes several where it samples."""
+        import torch
+
+        prompts = each if prompts is None else prompts
         width = max(len(prompt.tokens) for prompt in prompts)
         spare = [width - len(prompt.tokens) for prompt in prompts]
         rows = [[self.pad] * count + prompt.tokens for count, prompt in zip(spare, prompts, strict=True)]
@@ -189,9 +226,10 @@ class _Speaker:
                 torch.tensor(rows, device=self.model.device),
                 attention_mask=torch.tensor(mask, device=self.model.device),
                 logits_processor=[record],
+                **sampling,
             )
         chances = torch.stack(record.chances, dim=1).cpu().numpy()
-        return [self._said(*one) for one in zip(prompts, produced[:, width:].tolist(), chances, strict=True)]
+        return [self._said(*one) for one in zip(each, produced[:, width:].tolist(), chances, strict=True)]
 
     def _said(self, prompt: _Prompt, tokens: list[int], chances: np.ndarray[Any, Any]) -> Answer:
         """The tokens [T] up to the end as an answer; their log-probabilities [T]."""
@@ -208,7 +246,7 @@ class _Speaker:
 
 
 class _Record:
-    """The log-probability of the likeliest token at each step of a generation, which is the one that is taken."""
+    """The log-probability of the likeliest token at each step of a generation; it is taken unless answers are drawn."""
 
     def __init__(self) -> None:
         self.chances: list[torch.Tensor] = []

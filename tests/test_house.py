@@ -101,6 +101,7 @@ BESIDE_TASKS = (
     "looks",
     "multi_model",
     "pooled",
+    "reader",
     "tag_metrics",
     "tag_model",
     "writing",

@@ -5,7 +5,6 @@ encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -30,15 +29,12 @@ from trainer.data.packing import Layout
 from trainer.data.targets import Labels
 from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError, did_you_mean
-from trainer.kernels import library
-from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
 from trainer.model.load import ORDINAL
 from trainer.tasks import class_table, label_metrics
-from trainer.tasks.causal_lm import COMPARED
 from trainer.tasks.class_table import ClassTable
 from trainer.tasks.looks import ImagesOf, Looks
 from trainer.tasks.objective import OUTPUTS, Asked, Predict
+from trainer.tasks.reader import Reader
 
 
 class OfLabels:
@@ -239,7 +235,7 @@ def _ordinal_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (each * asked).sum()
 
 
-class Classifier(nn.Module):
+class Classifier(Reader):
     """A model of transformers with a head for labels, and its loss."""
 
     def __init__(
@@ -250,16 +246,15 @@ class Classifier(nn.Module):
         compute: torch.dtype | None = None,
     ) -> None:
         """`compute`: the type of products where weights have another; `class_weights` [L]."""
-        super().__init__()
+        super().__init__(model, compute)
         self.class_weights: torch.Tensor | None
-        self.model, self.settings, self.compute = model, settings, compute
-        self.takes_types = takes_types(model)
+        self.settings = settings
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """The summed loss, a float32 scalar; in evaluation mode the logits [L] and the label of each example too."""
         assert batch.labels is not None, "the rows have labels"
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             logits = self.logits(batch).float()
         there = real(batch.labels)
         logits, labels = logits[there], batch.labels[there]
@@ -273,25 +268,9 @@ class Classifier(nn.Module):
         if "pixel_values" in batch.more:
             seen: torch.Tensor = self.model(pixel_values=batch.more["pixel_values"]).logits
             return seen
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        logits: torch.Tensor = self.model(**inputs).logits
+        logits: torch.Tensor = self.model(**self.inputs(batch)).logits
         return logits
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the logits to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(COMPARED[0])
-        self.eval()
-        with self._precision(batch.input_ids.device):
-            ours = self.logits(batch).float()
-            with own_attention(self.model), library.turned_off():
-                theirs = self.logits(batch).float()
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        gap = (ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)
-        return (float(gap), 0.0), 0.05 if reduced else 1e-4
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
+        return self.logits(batch)

@@ -4,7 +4,6 @@ B examples, two questions each; S tokens, H hidden size, E entities.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,12 +14,9 @@ from transformers import PreTrainedModel
 from trainer import ranks
 from trainer.data.batches import Batch
 from trainer.data.triple import BACK, HEAD, QUERY, TAIL
-from trainer.kernels import library
-from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
-from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.heads import new_head
 from trainer.tasks.objective import OUTPUTS
+from trainer.tasks.reader import Reader, mean_of
 
 REPRESENTATIONS = "representations"
 PULL, VALUE, TRIPLES, OTHERS, RIGHT, LENGTHS = "pull", "value", "triples", "others", "right", "lengths"
@@ -32,40 +28,23 @@ TOGETHER = 256
 """Texts that are scored at a time where all entities are."""
 
 
-class Encoder(nn.Module):
+class Encoder(Reader):
     """A body, and what both kinds do with it."""
-
-    def __init__(self, model: PreTrainedModel, compute: torch.dtype | None = None) -> None:
-        """`compute`: the type of products where weights have another."""
-        super().__init__()
-        self.model, self.compute, self.takes_types = model, compute, takes_types(model)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """The hidden states [R, S, H] of R texts."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        with nullcontext() if self.compute is None else torch.autocast(batch.input_ids.device.type, self.compute):
-            hidden: torch.Tensor = self.model(**inputs).last_hidden_state
+        with self.precision(batch.input_ids.device):
+            hidden: torch.Tensor = self.model(**self.inputs(batch)).last_hidden_state
         return hidden.float()
 
     def mean(self, batch: Batch) -> torch.Tensor:
         """The mean of the hidden states of each text [R, H]."""
         assert batch.attention_mask is not None, "texts are padded"
-        there = batch.attention_mask[:, :, None].float()
-        return (self.hidden(batch) * there).sum(dim=1) / there.sum(dim=1)
+        return mean_of(self.hidden(batch), batch.attention_mask)
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the encodings to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(*COMPARED)
-        self.eval()
-        ours = self.mean(batch)
-        with own_attention(self.model), library.turned_off():
-            theirs = self.mean(batch)
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (gap(ours, theirs), 0.0), 0.05 if reduced else 1e-4
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
+        return self.mean(batch)
 
 
 class BiEncoder(Encoder):

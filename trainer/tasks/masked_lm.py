@@ -4,7 +4,6 @@ B examples, S tokens, H hidden size, V vocabulary, T masked tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,9 @@ from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.kernels import library
 from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
 from trainer.tasks.causal_lm import COMPARED, gap, perplexity
 from trainer.tasks.objective import OUTPUTS, Asked, Predict
+from trainer.tasks.reader import Reader
 
 FILLINGS = 5
 """Tokens that are told for each mask."""
@@ -119,16 +118,15 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return Masked(settings, masking, splits, recipe.train.seed, recipe.data.max_length)
 
 
-class MaskedModel(nn.Module):
+class MaskedModel(Reader):
     """Body, heads and loss as one module."""
 
     def __init__(
         self, model: PreTrainedModel, compute: torch.dtype | None = None, *, next_sentence: bool = False
     ) -> None:
         """`compute`: the type of products where weights have another."""
-        super().__init__()
-        self.model, self.compute, self.next_sentence = model, compute, next_sentence
-        self.takes_types = takes_types(model)
+        super().__init__(model, compute)
+        self.next_sentence = next_sentence
         self.own_forward = _head_of(model) is None
         """Whether the model's own forward makes the logits of all positions."""
 
@@ -140,7 +138,7 @@ class MaskedModel(nn.Module):
         """
         wanted = batch.targets != IGNORED
         targets = batch.targets[wanted]
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             logits, second = self.logits(batch, wanted)
         logits = logits.float()
         terms = {"loss": functional.cross_entropy(logits, targets, reduction="sum")}
@@ -160,14 +158,11 @@ class MaskedModel(nn.Module):
 
     def logits(self, batch: Batch, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Those of the wanted tokens [T, V], and of the second text [B, 2], which is empty unless it is learned."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
         if self.own_forward:
-            return self._own(inputs, wanted)
+            return self._own(batch, wanted)
         head = _head_of(self.model)
         assert head is not None, "looked for above"
-        body = self.model.base_model(**inputs)
+        body = self.model.base_model(**self.inputs(batch))
         logits: torch.Tensor = head(body.last_hidden_state[wanted])
         cls: Any = getattr(self.model, "cls", None)
         return logits, cls.seq_relationship(body.pooler_output) if self.next_sentence else logits.new_zeros(0, 2)
@@ -178,26 +173,20 @@ class MaskedModel(nn.Module):
         training, batch = self.training, batch.beginning(*COMPARED)
         wanted = batch.targets != IGNORED
         self.eval()
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             ours, second = self.logits(batch, wanted)
             with own_attention(self.model), library.turned_off():
-                inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-                if self.takes_types and batch.token_type_ids is not None:
-                    inputs["token_type_ids"] = batch.token_type_ids
-                theirs, own_second = self._own(inputs, wanted)
+                theirs, own_second = self._own(batch, wanted)
         self.train(training)
         reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
         return (0.0, max(gap(ours, theirs), gap(second, own_second))), 0.05 if reduced else 1e-4
 
-    def _own(self, inputs: Mapping[str, Any], wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        said = self.model(**inputs)
+    def _own(self, batch: Batch, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        said = self.model(**self.inputs(batch))
         if self.next_sentence:
             return said.prediction_logits[wanted], said.seq_relationship_logits
         logits: torch.Tensor = said.logits[wanted]
         return logits, logits.new_zeros(0, 2)
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
 
 
 def _head_of(model: PreTrainedModel) -> nn.Module | None:

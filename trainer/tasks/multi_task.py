@@ -4,7 +4,6 @@ B examples, H hidden size; the rows of a task in a batch are b.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,11 @@ from trainer.data.facts import Numbers
 from trainer.data.members import member_of
 from trainer.data.packing import Layout
 from trainer.errors import Problem, RecipeError
-from trainer.kernels import library
-from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
-from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.class_table import ClassTable
 from trainer.tasks.classify import OfLabels
 from trainer.tasks.heads import new_head, read_heads
 from trainer.tasks.objective import OUTPUTS
-from trainer.tasks.pooled import mean_of
+from trainer.tasks.reader import Reader, mean_of
 from trainer.tasks.token_labels import OfTags
 
 One = OfLabels | OfTags
@@ -142,7 +137,7 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return OfSeveral(settings, members, places, recipe.train.seed)
 
 
-class SharedBody(nn.Module):
+class SharedBody(Reader):
     """A body with the heads of several tasks, and their losses."""
 
     def __init__(
@@ -155,9 +150,8 @@ class SharedBody(nn.Module):
         learned: bool = False,
     ) -> None:
         """`compute`: the type of products where weights have another; `learned`: whether variances are."""
-        super().__init__()
-        self.model, self.members, self.compute, self.learned = model, members, compute, learned
-        self.takes_types = takes_types(model)
+        super().__init__(model, compute)
+        self.members, self.learned = members, learned
         spread, dtype = getattr(model.config, "initializer_range", 0.02), next(model.parameters()).dtype
         heads: dict[str, nn.Module] = {
             name: new_head(model.config.hidden_size, member.outputs, spread, seed + number, dtype)
@@ -169,7 +163,7 @@ class SharedBody(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """The summed loss of each task, float32 scalars; in evaluation mode what each has to know of its examples."""
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             logits = self.logits(batch)
         terms: dict[str, Any] = {}
         outputs: dict[int, Any] = {}
@@ -187,10 +181,7 @@ class SharedBody(nn.Module):
 
     def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Of each head, over all rows: [B, L] of the first token, or [B, S, L]."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        hidden = self.model(**inputs).last_hidden_state
+        hidden = self.model(**self.inputs(batch)).last_hidden_state
         assert batch.attention_mask is not None, "rows are padded"
         mean, found = mean_of(hidden, batch.attention_mask), {}
         for name, member in self.members.items():
@@ -211,26 +202,11 @@ class SharedBody(nn.Module):
             found[name] = torch.exp(-log) * term + log / 2 * batch.more[f"{name}.count"].sum()
         return found
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the logits to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(COMPARED[0])
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
         assert batch.attention_mask is not None, "rows are padded"
-        there, gaps = batch.attention_mask.bool(), []
-        self.eval()
-        with self._precision(batch.input_ids.device):
-            ours = self.logits(batch)
-            with own_attention(self.model), library.turned_off():
-                theirs = self.logits(batch)
-        for name, own in ours.items():
-            places = there if own.dim() == 3 else slice(None)
-            gaps.append(gap(own[places], theirs[name][places]))
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (max(gaps), 0.0), 0.05 if reduced else 1e-4
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
+        hidden: torch.Tensor = self.model(**self.inputs(batch)).last_hidden_state
+        return hidden[batch.attention_mask.bool()]
 
 
 class Variances(nn.Module):

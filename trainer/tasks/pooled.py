@@ -25,6 +25,7 @@ from trainer.tasks import classify
 from trainer.tasks.classify import Classifier, OfLabels
 from trainer.tasks.heads import new_head, read_heads, read_settings
 from trainer.tasks.objective import Asked, Predict
+from trainer.tasks.reader import mean_of
 
 _NAME = "labels"
 
@@ -79,17 +80,10 @@ class PooledClassifier(Classifier):
     def logits(self, batch: Batch) -> torch.Tensor:
         """[B, L]."""
         assert batch.attention_mask is not None, "rows are padded"
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        logits: torch.Tensor = self.heads[_NAME](mean_of(self.model(**inputs).last_hidden_state, batch.attention_mask))
+        logits: torch.Tensor = self.heads[_NAME](
+            mean_of(self.model(**self.inputs(batch)).last_hidden_state, batch.attention_mask)
+        )
         return logits
-
-
-def mean_of(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of the hidden states [B, S, H] over what is no padding [B, S]: [B, H], of the same type."""
-    there = mask[:, :, None].float()
-    return ((hidden.float() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)).to(hidden.dtype)
 
 
 class PooledModel:

@@ -6,7 +6,6 @@ B examples, S tokens, H hidden size, L labels.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,10 @@ from trainer.data.row import Row
 from trainer.data.targets import Labels
 from trainer.data.tokenizer import padding_of
 from trainer.errors import DataError, Problem, RecipeError
-from trainer.kernels import library
-from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
-from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.classify import OfLabels, real
 from trainer.tasks.heads import new_head, read_heads, read_settings
 from trainer.tasks.objective import OUTPUTS, Asked, Predict
+from trainer.tasks.reader import Reader
 
 _NAME = "relations"
 
@@ -98,7 +94,7 @@ def _starts(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     return head, tail
 
 
-class RelationClassifier(nn.Module):
+class RelationClassifier(Reader):
     """A body with a head for relations, and its loss."""
 
     def __init__(
@@ -111,10 +107,9 @@ class RelationClassifier(nn.Module):
         seed: int = 0,
     ) -> None:
         """`compute`: the type of products where weights have another; `class_weights` [L]; `seed` draws the head."""
-        super().__init__()
+        super().__init__(model, compute)
         self.class_weights: torch.Tensor | None
-        self.model, self.starts, self.compute = model, starts, compute
-        self.takes_types = takes_types(model)
+        self.starts = starts
         spread = getattr(model.config, "initializer_range", 0.02)
         head = new_head(2 * model.config.hidden_size, outputs, spread, seed, next(model.parameters()).dtype)
         self.heads = nn.ModuleDict({_NAME: head})
@@ -123,7 +118,7 @@ class RelationClassifier(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """The summed loss, a float32 scalar; in evaluation mode the logits [L] and the label of each example too."""
         assert batch.labels is not None, "the rows have labels"
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             logits = self.logits(batch).float()
         there = real(batch.labels)
         logits, labels = logits[there], batch.labels[there]
@@ -134,10 +129,7 @@ class RelationClassifier(nn.Module):
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """[B, L]."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        hidden = self.model(**inputs).last_hidden_state
+        hidden = self.model(**self.inputs(batch)).last_hidden_state
         rows = torch.arange(len(hidden), device=hidden.device)
         # A spare example has no mark: its first token stands for both.
         places = [(batch.input_ids == start).int().argmax(dim=1) for start in self.starts]
@@ -145,21 +137,9 @@ class RelationClassifier(nn.Module):
         logits: torch.Tensor = self.heads[_NAME](both)
         return logits
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the logits to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(COMPARED[0])
-        self.eval()
-        with self._precision(batch.input_ids.device):
-            ours = self.logits(batch)
-            with own_attention(self.model), library.turned_off():
-                theirs = self.logits(batch)
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (gap(ours, theirs), 0.0), 0.05 if reduced else 1e-4
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
+        return self.logits(batch)
 
 
 class RelationModel:

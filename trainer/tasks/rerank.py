@@ -4,7 +4,6 @@ B queries, R texts of all their candidates, S tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,11 +25,8 @@ from trainer.data.masking import generator_of
 from trainer.data.packing import Layout
 from trainer.data.tokenizer import padding_of
 from trainer.errors import DataError, Problem
-from trainer.kernels import library
-from trainer.model.attention import own_attention
-from trainer.model.inputs import takes_types
-from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.objective import OUTPUTS, Asked, Predict
+from trainer.tasks.reader import Reader
 
 RELEVANCE, SIZES = "relevance", "sizes"
 """What stands beside the tokens: the number of each candidate [R], and how many each query has [B]."""
@@ -123,19 +119,18 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return OfCandidates(recipe.task, relevance, recipe.train.seed)
 
 
-class Ranker(nn.Module):
+class Ranker(Reader):
     """A model of transformers with a head of one output, and its loss."""
 
     def __init__(self, model: PreTrainedModel, loss: str = "listwise", compute: torch.dtype | None = None) -> None:
         """`compute`: the type of products where weights have another."""
-        super().__init__()
-        self.model, self.kind, self.compute = model, loss, compute
-        self.takes_types = takes_types(model)
+        super().__init__(model, compute)
+        self.kind = loss
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """The summed loss, a float32 scalar; in evaluation mode scores and relevance of each query's candidates too."""
         relevance, sizes = batch.more[RELEVANCE], batch.more[SIZES]
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             scores = self.scores(batch).float()
         # The text of a spare batch belongs to no query.
         own = scores[: len(relevance)]
@@ -148,10 +143,7 @@ class Ranker(nn.Module):
 
     def scores(self, batch: Batch) -> torch.Tensor:
         """Of each text [R]."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        scores: torch.Tensor = self.model(**inputs).logits[:, 0]
+        scores: torch.Tensor = self.model(**self.inputs(batch)).logits[:, 0]
         return scores
 
     def _loss(self, scores: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
@@ -164,21 +156,9 @@ class Ranker(nn.Module):
             return functional.softplus(scores[None, :] - scores[:, None])[better].sum()
         return -(relevance / relevance.sum() * scores.log_softmax(dim=0)).sum()
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the scores to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(COMPARED[0])
-        self.eval()
-        with self._precision(batch.input_ids.device):
-            ours = self.scores(batch)
-            with own_attention(self.model), library.turned_off():
-                theirs = self.scores(batch)
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (gap(ours, theirs), 0.0), 0.05 if reduced else 1e-4
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
+        return self.scores(batch)
 
 
 def _by_query(values: torch.Tensor, sizes: torch.Tensor) -> list[torch.Tensor]:

@@ -4,7 +4,6 @@ B examples, S tokens, W words, L tags.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,15 +23,12 @@ from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
 from trainer.data.packing import Layout
 from trainer.data.tags import Tags
-from trainer.kernels import library
-from trainer.model.attention import own_attention
 from trainer.model.crf import Crf, allowed_in_bio
-from trainer.model.inputs import takes_types
 from trainer.tasks import tag_metrics
-from trainer.tasks.causal_lm import COMPARED, gap
 from trainer.tasks.class_table import ClassTable
 from trainer.tasks.heads import read_heads
 from trainer.tasks.objective import OUTPUTS
+from trainer.tasks.reader import Reader
 
 _NAME = "crf"
 
@@ -120,16 +116,14 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     return made(recipe.task, tags.of_corpus(recipe.task, corpus))
 
 
-class Tagger(nn.Module):
+class Tagger(Reader):
     """A model of transformers with a head for tags, and its loss."""
 
     def __init__(
         self, model: PreTrainedModel, names: Sequence[str], settings: TokenLabels, compute: torch.dtype | None = None
     ) -> None:
         """`compute`: the type of products where weights have another."""
-        super().__init__()
-        self.model, self.compute = model, compute
-        self.takes_types = takes_types(model)
+        super().__init__(model, compute)
         field = Crf(len(names)).to(next(model.parameters()).dtype) if settings.head == "crf" else None
         self.heads = nn.ModuleDict({} if field is None else {_NAME: field})
         self.allowed = allowed_in_bio(names) if settings.scheme == "bio" else None
@@ -137,7 +131,7 @@ class Tagger(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Any]:
         """The summed loss, a float32 scalar; in evaluation mode what was said [W] and the tags [W] of each example."""
         assert batch.labels is not None, "the rows have tags"
-        with self._precision(batch.input_ids.device):
+        with self.precision(batch.input_ids.device):
             logits = self.logits(batch).float()
         there = batch.labels != IGNORED
         if self.heads:
@@ -161,34 +155,18 @@ class Tagger(nn.Module):
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """The outputs of the model's own head [B, S, L]."""
-        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if self.takes_types and batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        logits: torch.Tensor = self.model(**inputs).logits
+        logits: torch.Tensor = self.model(**self.inputs(batch)).logits
         return logits
 
-    @torch.no_grad()
-    def compare_with_own_logits(self, batch: Batch) -> tuple[tuple[float, float], float]:
-        """The largest relative difference of the logits to those without our kernels, and what is allowed."""
-        training, batch = self.training, batch.beginning(COMPARED[0])
+    def shown(self, batch: Batch) -> torch.Tensor:
+        """As the class says."""
         assert batch.attention_mask is not None, "rows are padded"
-        there = batch.attention_mask.bool()
-        self.eval()
-        with self._precision(batch.input_ids.device):
-            ours = self.logits(batch)[there]
-            with own_attention(self.model), library.turned_off():
-                theirs = self.logits(batch)[there]
-        self.train(training)
-        reduced = (self.compute or next(self.model.parameters()).dtype) != torch.float32
-        return (gap(ours, theirs), 0.0), 0.05 if reduced else 1e-4
+        return self.logits(batch)[batch.attention_mask.bool()]
 
     def _field(self) -> Crf:
         field = self.heads[_NAME]
         assert isinstance(field, Crf), "made here"
         return field
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.compute is None else torch.autocast(device.type, self.compute)
 
 
 def by_words(logits: torch.Tensor, there: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -54,7 +54,7 @@ def test_it_learns_to_translate(finished: Path) -> None:
     summary = read_json(finished / "summary.json")
     assert summary["best"]["chrf"] >= 80.0
     assert metrics(finished, "validation")[0]["metrics"]["chrf"] < 20.0
-    assert metrics(finished, "validation")[-1]["metrics"].keys() == {"chrf", "exact_match"}
+    assert metrics(finished, "validation")[-1]["metrics"].keys() == {"chrf", "exact_match", "perplexity"}
     (sample,) = read_json(finished / "samples.json")["after"]
     assert sample["prompt"].startswith("say: ")
     assert sample["answer"]

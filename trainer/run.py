@@ -60,6 +60,8 @@ from trainer.tasks.objective import HasHeads, Objective, Sees
 from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
+IMPORTS = ranks.resident_memory()
+"""Bytes of this process once all is imported, before there are rows and weights."""
 
 
 def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> None:
@@ -101,7 +103,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         asked = held_out.get("validation", held_out.get("train"))
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
-        summary = Summary(folder, began, device, recipe.evaluate.metric)
+        summary = Summary(folder, began, device, recipe.evaluate.metric, imports=IMPORTS)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:

@@ -2,8 +2,8 @@
 
 A matrix of n values costs 2 n a token in the forward pass, 2 n for the gradient of its inputs where something before it
 trains, and 2 n for its own gradient where it trains itself: a frozen base has none (Hu et al. 2021). The head is needed
-where something is learned alone. Attention costs 4 x width x S^2 an example of length S and layer, of which a causal mask
-leaves half, and twice as much in the backward pass. Padding and what is computed again do not count.
+where something is learned alone. Attention costs 4 x width x S^2 an example of length S and layer, of which a causal
+mask leaves half, and twice as much in the backward pass. Padding and what is computed again do not count.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,7 +19,7 @@ def measure(read: Read, folder: Path, command: str, say: Say) -> dict[str, Any]:
     places = Places(folder)
     start = _begin(result.begun(read.suite, read.recipe, command), folder)
     try:
-        runner.run(read.suite, read.rows, places, say)
+        runner.run(read, places, say)
     finally:
         # Also after a stop: what is there so far.
         runs = [places.results(index, row, read.suite.rounds) for index, row in enumerate(read.rows)]

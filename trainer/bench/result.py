@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trainer
@@ -109,7 +109,8 @@ def _row(suite: Suite, row: Row, runs: Sequence[Run], reference: Sequence[Run], 
         "learned": 1 - _shared(steps, "targets", "tokens"),
         "memory": _memory(runs),
         "model_flops": _model_flops(runs, steps, peaks),
-        "ratio": _ratio(steps, reference, suite.steps.warm_up),
+        "ratio": _ratio(steps, reference, suite.steps.warm_up, lambda one: one.rate("tokens")),
+        "processor_ratio": _ratio(steps, reference, suite.steps.warm_up, _Measured.processor_rate),
         "parity": _parity(runs, reference, suite.loss_tolerance),
         "plan": runs[0]["plan"],
         "rounds": [
@@ -183,12 +184,14 @@ def _model_flops(runs: Sequence[Run], steps: Sequence[_Measured], peaks: Peaks) 
     }
 
 
-def _ratio(steps: Sequence[_Measured], reference: Sequence[Run], warm_up: int) -> dict[str, Any] | None:
+def _ratio(
+    steps: Sequence[_Measured], reference: Sequence[Run], warm_up: int, rate: Callable[[_Measured], float]
+) -> dict[str, Any] | None:
     """How the rate of each round stands to the reference row's of that round."""
     if not reference or _failure(reference):
         return None
     pairs = zip(steps, (_Measured(run, warm_up) for run in reference), strict=False)
-    return _over(one.rate("tokens") / other.rate("tokens") for one, other in pairs)
+    return _over(rate(one) / rate(other) for one, other in pairs)
 
 
 def _parity(runs: Sequence[Run], reference: Sequence[Run], tolerance: float) -> dict[str, Any] | None:

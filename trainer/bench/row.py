@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.bench.suite import MadeRows, Overrides, Suite
+from trainer.bench.suite import MadeRows, Overrides, Steps, Suite
 from trainer.config.load import apply, recipe_of
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
@@ -14,8 +14,14 @@ from trainer.plan import adapter_parameters, deepspeed_json, parameters
 
 ROWS = "rows"
 """Beside the sections of a recipe: what the rows are made of."""
-MADE = "made-rows.jsonl"
-"""Stands for the file of made rows until it is there."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a suite makes for its rows, as a recipe names it; both stand for what is not made yet."""
+
+    rows: str = "made-rows.jsonl"
+    model: str = "made-model"
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,15 @@ class Row:
     """The sections of the recipe, as the suite gives them."""
     made: MadeRows | None
 
-    def recipe(self, suite: Suite, rows: str, output: str) -> Recipe:
-        """The recipe as it is run, `rows` being the file of made rows; RecipeError holds all that is wrong with it."""
-        return recipe_of(_merged(self.content, self._decided(suite, rows, output)))
+    def recipe(self, suite: Suite, material: Material, output: str) -> Recipe:
+        """The recipe as it is run; RecipeError holds all that is wrong with it."""
+        return recipe_of(_merged(self.content, self._decided(suite, material, output)))
 
-    def _decided(self, suite: Suite, rows: str, output: str) -> Overrides:
+    def _decided(self, suite: Suite, material: Material, output: str) -> Overrides:
         steps = suite.steps.warm_up + suite.steps.measured
         return {
-            **({"data": {"train": [{"path": rows, "format": "text"}]}} if self.made else {}),
+            **({"data": {"train": [{"path": material.rows, "format": "text"}]}} if self.made else {}),
+            **({"model": {"name": material.model, "config": None, "tokenizer": None}} if suite.made_model else {}),
             "train": {"max_steps": steps, "epochs": 1000, "threads": suite.threads, "seed": suite.seed},
             "checkpoint": {"every": steps},
             "log": {"every": 1, "tensorboard": False},
@@ -64,6 +71,12 @@ def rows_of(suite: Suite, base: Mapping[str, Any]) -> list[Row]:
                 assert wrong is None, "a number is a value of YAML"
             rows.append(_row(suite, base, f"{sweep_name} {size}", overrides, sweep_name, size))
     return rows
+
+
+def of_model(suite: Suite, base: Mapping[str, Any]) -> tuple[Suite, Row]:
+    """The run of one step that makes the model of all rows, as a suite and its row."""
+    alone = suite.model_copy(update={"made_model": False, "steps": Steps.model_construct(warm_up=0, measured=1)})
+    return alone, _row(suite, base, "the model", {})
 
 
 def _row(
@@ -101,7 +114,7 @@ def problems(suite: Suite, rows: Sequence[Row]) -> list[Problem]:
 
 def _problems(suite: Suite, row: Row) -> Iterator[Problem]:
     try:
-        recipe = row.recipe(suite, MADE, "-")
+        recipe = row.recipe(suite, Material(), "-")
     except RecipeError as error:
         yield from error.problems
         return

@@ -17,11 +17,12 @@ from typing import Any
 from trainer import ranks
 from trainer.bench import made_rows, measured
 from trainer.bench.measured import COMPLETED, FAILED, STATUSES, TIMED_OUT, Ended
-from trainer.bench.row import Row
+from trainer.bench.reading import Read
+from trainer.bench.row import Material, Row, of_model
 from trainer.bench.suite import Suite
 from trainer.config.load import dump
 from trainer.config.recipe import Recipe
-from trainer.errors import Stopped
+from trainer.errors import RunError, Stopped
 from trainer.launch import lifeline
 from trainer.launch.watch import POLL_SECONDS, Signals
 from trainer.plan.files import write_json, write_text
@@ -60,20 +61,22 @@ def _name(index: int, row: Row) -> str:
     return f"{index + 1:03}-{words}"[:80]
 
 
-def run(suite: Suite, rows: tuple[Row, ...], places: Places, say: Say) -> None:
+def run(read: Read, places: Places, say: Say) -> None:
     """Measures what is not measured yet: A B C, A B C; Stopped on a signal, with all rows before it kept.
 
     A row that fails is told and not tried in later rounds.
     """
+    suite, rows = read.suite, read.rows
     done, total = 0, suite.rounds * len(rows)
     with Signals() as signals:
+        model = _model(read, places, signals, say) if suite.made_model else ""
         for turn in range(1, suite.rounds + 1):
             for index, row in enumerate(rows):
                 done += 1
                 file = places.result(index, row, turn)
                 if file.is_file() or _has_failed(places, index, row, turn):
                     continue
-                told = _measure(suite, row, places.run(index, row, turn), signals)
+                told = _measure(suite, row, places.run(index, row, turn), model, signals)
                 if signals.received:
                     raise Stopped(f"stopped after {done - 1} of {total} runs; the same command goes on with the next")
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,28 +103,55 @@ def _in_words(told: dict[str, Any]) -> str:
     return f"{rates[len(rates) // 2]:,.0f} tokens/s, {told['wall_seconds']:.0f} s"
 
 
-def _measure(suite: Suite, row: Row, folder: Path, signals: Signals) -> dict[str, Any]:
-    """One run of a row from its beginning; what an interrupted one left goes first."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    rows = made_rows.write(row.made, suite.seed, folder.parents[1]) if row.made else Path()
-    recipe = row.recipe(suite, str(rows), str(folder))
-    file = folder.with_suffix(f"{folder.suffix}.yaml")
-    write_text(file, dump(recipe))
-    ended = _train(file, folder, suite, recipe, signals)
+def _model(read: Read, places: Places, signals: Signals, say: Say) -> str:
+    """The folder of the model that all rows begin with, made unless it is there; RunError where that fails."""
+    folder = places.folder / "model"
+    if not (folder / "config.json").is_file():
+        say("Making the model that all rows begin with ...")
+        suite, row = of_model(read.suite, read.recipe)
+        run = places.folder / "runs" / "model"
+        recipe = _prepared(suite, row, run, "")
+        ended = _train(run, suite, recipe, signals)
+        if signals.received:
+            raise Stopped("stopped while the model was made; the same command makes it anew")
+        if ended.status != COMPLETED:
+            raise RunError(f"the model that all rows begin with could not be made: {ended.error}")
+        (run / "model").rename(folder)
+        shutil.rmtree(run)
+    return str(folder)
+
+
+def _measure(suite: Suite, row: Row, folder: Path, model: str, signals: Signals) -> dict[str, Any]:
+    """One run of a row from its beginning."""
+    recipe = _prepared(suite, row, folder, model)
+    ended = _train(folder, suite, recipe, signals)
     told = measured.of_run(ended, recipe, folder)
     for name in _LARGE:
         shutil.rmtree(folder / name, ignore_errors=True)
     return told
 
 
-def _train(file: Path, folder: Path, suite: Suite, recipe: Recipe, signals: Signals) -> Ended:
+def _prepared(suite: Suite, row: Row, folder: Path, model: str) -> Recipe:
+    """The recipe of a run folder, in a file beside it; what an interrupted run left there goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    rows = str(made_rows.write(row.made, suite.seed, folder.parents[1])) if row.made else ""
+    recipe = row.recipe(suite, Material(rows, model), str(folder))
+    write_text(_beside(folder, "yaml"), dump(recipe))
+    return recipe
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f"{folder.name}.{ending}")
+
+
+def _train(folder: Path, suite: Suite, recipe: Recipe, signals: Signals) -> Ended:
     """`shardtune train` to its end, its limit or a signal to this process."""
     checkout = Path(__file__).resolve().parents[2] == Path.cwd()
-    command = [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer", "train", str(file)]
+    command = [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer", "train", str(_beside(folder, "yaml"))]
     tied = [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), *command]
-    log, began = file.with_suffix(".log"), time.monotonic()
-    with log.open("wb") as said, file.with_suffix(".err").open("w+b") as wrong, _pinned(suite, recipe):
+    log, errors, began = _beside(folder, "log"), _beside(folder, "err"), time.monotonic()
+    with log.open("wb") as said, errors.open("wb") as wrong, _pinned(suite, recipe):
         process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=said, stderr=wrong, start_new_session=True)
     late = False
     while process.poll() is None:
@@ -137,7 +167,7 @@ def _train(file: Path, folder: Path, suite: Suite, recipe: Recipe, signals: Sign
         message = f"it took longer than limit_seconds: {suite.limit_seconds:g}; raise that, or make the row smaller"
         return Ended(TIMED_OUT, message, wall)
     status = STATUSES.get(process.returncode, FAILED)
-    text = file.with_suffix(".err").read_text(encoding="utf-8", errors="replace").strip()
+    text = errors.read_text(encoding="utf-8", errors="replace").strip()
     if status != COMPLETED and not text:
         text = f"it ended with exit status {process.returncode} and no message; its log is {log}"
     return Ended(status, None if status == COMPLETED else text[-ERROR_LETTERS:], wall)

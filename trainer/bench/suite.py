@@ -60,6 +60,9 @@ class Suite(Settings):
     """What it measures, in a sentence."""
     recipe: str | dict[str, Any]
     """The recipe that all rows begin with: its sections, a file beside the suite, or a name of `shardtune recipes`."""
+    made_model: bool = False
+    """Whether the new model of the recipe is made once, by one step, and all rows begin with its weights, which
+    adapters need."""
     rows: MadeRows | None = None
     """Rows that are made for it; null: those of the recipe."""
     variants: dict[str, Overrides | None] = Field(default_factory=dict)

@@ -20,9 +20,18 @@ SET_BY_THE_SUITE = {
 """Keys of a recipe that a suite decides, and by what."""
 
 
+_OF_A_MADE_MODEL = ("model.name", "model.config", "model.tokenizer")
+
+
 def problems(suite: Suite) -> list[Problem]:
     """All that is wrong between the keys of a suite, but for its recipes."""
     return [*_is_not_empty(suite), *_overridden(suite), *_sweeps(suite)]
+
+
+def _decided(suite: Suite) -> dict[str, str]:
+    """Keys that no row may set, and what decides them."""
+    made = dict.fromkeys(_OF_A_MADE_MODEL, "made_model") if suite.made_model else {}
+    return {**SET_BY_THE_SUITE, **made}
 
 
 def _is_not_empty(suite: Suite) -> Iterator[Problem]:
@@ -51,7 +60,7 @@ def _overridden(suite: Suite) -> Iterator[Problem]:
         elif rows:
             for path, message in validate(rows, MadeRows)[1]:
                 yield Problem(".".join((place, "rows", *map(str, path))), message)
-        for key, owner in SET_BY_THE_SUITE.items():
+        for key, owner in _decided(suite).items():
             if _holds(overrides, key.split(".")):
                 yield Problem(f"{place}.{key}", f"is decided by the suite's {owner}; leave it out")
 
@@ -68,7 +77,8 @@ def _sweeps(suite: Suite) -> Iterator[Problem]:
         if sorted(set(sweep.values)) != list(sweep.values) or sweep.values[0] < 1:
             yield Problem(f"sweeps.{name}.values", "must grow from 1 or more, each value once")
         for index, key in enumerate(sweep.keys):
-            if owner := SET_BY_THE_SUITE.get(key):
+            parents = (other for other in _decided(suite) if key == other or key.startswith(f"{other}."))
+            if owner := _decided(suite).get(next(parents, "")):
                 yield Problem(f"sweeps.{name}.keys.{index}", f"{key} is decided by the suite's {owner}; name another")
             section, _, rest = key.partition(".")
             if section == "rows" and rest not in MadeRows.model_fields:

@@ -22,14 +22,17 @@ COLUMNS = (
     "row",
     "tokens/s",
     "ratio",
-    "learned/s",
     "tokens/processor s",
+    "ratio",
+    "learned/s",
     "padding",
     "MFU",
     "peak",
     "above imports",
     "loss",
 )
+_ON_A_TERMINAL = (0, 1, 3, 4, 6, 7, 8, 10)
+"""The columns that a terminal has room for."""
 Line = Sequence[str]
 
 
@@ -42,13 +45,15 @@ def _line(row: Mapping[str, Any]) -> Line:
     if row["status"] != COMPLETED:
         said = " ".join((row["error"] or "").split())
         return row["name"], f"{row['status'].replace('_', ' ')}{': ' if said else ''}{said}"
-    flops, ratio = row["model_flops"], row["ratio"]
+    flops, ratios = row["model_flops"], (row["ratio"], row["processor_ratio"])
+    ratio, of_processors = ("" if one is None else spread(one) for one in ratios)
     return (
         row["name"],
         spread(row["tokens_per_second"]),
-        "" if ratio is None else spread(ratio),
+        ratio,
+        spread(row["tokens_per_processor_second"]),
+        of_processors,
         rounded(row["learned_tokens_per_second"]["mean"]),
-        rounded(row["tokens_per_processor_second"]["mean"]),
         share(row["padding"]),
         "" if flops is None or flops["mfu"] is None else share(flops["mfu"]),
         size(row["memory"]["peak"]["mean"]),
@@ -67,7 +72,7 @@ def _loss(row: Mapping[str, Any]) -> str:
 
 def grown(result: Mapping[str, Any]) -> list[Line]:
     """A line for each fit: sweep, measure, exponent, what the theory allows, and whether that holds."""
-    found = []
+    found: list[Line] = []
     for entry in result["growth"]:
         fit = entry["fit"]
         exponent = "no fit" if fit is None else spread(fit["exponent"])
@@ -81,7 +86,9 @@ GROWTH = ("size", "what grows", "exponent", "at most", "")
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints the table; errors stand below it, whole."""
-    console.print(_table(COLUMNS, [line for line in lines(result) if len(line) == len(COLUMNS)]))
+    whole = [line for line in lines(result) if len(line) == len(COLUMNS)]
+    shown = [index for index in _ON_A_TERMINAL if any(line[index] for line in whole)]
+    console.print(_table([COLUMNS[index] for index in shown], [[line[index] for index in shown] for line in whole]))
     for line in lines(result):
         if len(line) != len(COLUMNS):
             console.print(Text(f"{line[0]}: {line[1]}", style="red"), soft_wrap=True)
@@ -123,8 +130,9 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     features = f" ({', '.join(hardware['features'])})" if hardware["features"] else ""
     threads = f"{suite['threads']} thread{'s' if suite['threads'] > 1 else ''} a process"
     complete = "" if result["complete"] else " The suite was stopped: rows are missing."
+    memory = size(hardware["memory_bytes"])
     return [
-        f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {size(hardware['memory_bytes'])}, {threads}.",
+        f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
         f"{result['date'][:10]}: {suite['rounds']} rounds, interleaved, of {suite['steps']['measured']} steps after "
         f"{suite['steps']['warm_up']} to warm up.{complete}",

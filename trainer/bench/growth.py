@@ -33,8 +33,10 @@ def of(suite: Suite, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def values(row: Mapping[str, Any], measure: Measure) -> list[float]:
     """What a row measured, by round."""
-    if measure == "seconds_per_token":
-        return [1 / rate for rate in row["tokens_per_second"]["rounds"]]
+    if measure.endswith("seconds_per_token"):
+        processor = measure.startswith("processor")
+        rates = row["tokens_per_processor_second" if processor else "tokens_per_second"]["rounds"]
+        return [1 / rate for rate in rates]
     if measure in ("memory_above_imports", "peak_memory"):
         held = row["memory"]["peak" if measure == "peak_memory" else "above_imports"]["rounds"]
     else:

@@ -12,10 +12,18 @@ def rounded(value: float) -> str:
 
 
 def spread(over: Mapping[str, Any]) -> str:
-    """A mean and half of its interval: `1,234 ± 12`; the mean alone where there is no interval."""
+    """A mean and half of its interval: `1.23 ± 0.04`; the mean alone where there is no interval."""
     if over["low"] is None:
         return rounded(over["mean"])
     return f"{rounded(over['mean'])} ± {rounded((over['high'] - over['low']) / 2)}"
+
+
+def relative(over: Mapping[str, Any]) -> str:
+    """The same with half of the interval as a share of the mean: `1,234 ±3%`."""
+    if over["low"] is None:
+        return rounded(over["mean"])
+    half = (over["high"] - over["low"]) / 2 / over["mean"]
+    return f"{rounded(over['mean'])} ±{half:.0%}" if half >= 0.01 else f"{rounded(over['mean'])} ±{half:.1%}"
 
 
 def size(value: float) -> str:

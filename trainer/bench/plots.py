@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.bench.measured import COMPLETED
-from trainer.bench.numbers import rounded, size, spread
+from trainer.bench.numbers import relative, rounded, size, spread
 from trainer.bench.statistics import Interval, Power
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 760, 340, 90, 46
+WIDTH, HEIGHT, LEFT, BOTTOM = 760, 340, 104, 46
 """Of a plot with two axes, and of what its axes take."""
 NAMES, BAR, END = 250, 26, 130
 """Of a plot of bars: the names' width, a bar's height with its gap, and the room for its number."""
@@ -39,7 +39,7 @@ def bars(
     told = [(row["name"], value(row)) for row in rows if row["status"] == COMPLETED]
     most = max((max(over["mean"], over["high"] or 0) for _, over in told), default=0) or 1
     scale = (WIDTH - NAMES - END) / most
-    shown: Callable[[Mapping[str, Any]], str] = spread if words == "rate" else lambda over: size(over["mean"])
+    shown: Callable[[Mapping[str, Any]], str] = relative if words == "rate" else lambda over: size(over["mean"])
     return [
         Bar(
             name,
@@ -99,7 +99,7 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> Plot | None:
     ]
     if len(told) < 2:
         return None
-    x, y = _Axis([one[2] for one in told], log=False), _Axis([one[3] for one in told], log=False)
+    x, y = _Axis([one[2] for one in told], size), _Axis([one[3] for one in told], rounded)
     best = {one[0] for one in told if not any(_beats(other, one) for other in told)}
     points = [
         Point(
@@ -116,8 +116,8 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> Plot | None:
         "What no other row beats in both speed and memory",
         "peak memory",
         "tokens/s",
-        x.ticks(size, x.across),
-        y.ticks(rounded, y.up),
+        x.ticks(x.across),
+        y.ticks(y.up),
         tuple(points),
         " ".join(f"{point.x},{point.y}" for point in front),
     )
@@ -134,8 +134,9 @@ def growth(entry: Mapping[str, Any], what: str) -> Plot | None:
     told = Power(Interval(**entry["fit"]["exponent"]), entry["fit"]["factor"])
     sizes = sorted({point[0] for point in entry["points"]})
     fitted = [told.at(one) for one in sizes]
-    x, y = _Axis(sizes, log=True), _Axis([*fitted, *(point[1] for point in entry["points"])], log=True)
     shown = size if "memory" in entry["measure"] else rounded
+    x = _Axis(sizes, rounded, log=True)
+    y = _Axis([*fitted, *(point[1] for point in entry["points"])], shown, log=True)
     points = (Point(x.across(at), y.up(value), None, f"{at:,}: {shown(value)}") for at, value in entry["points"])
     verdict = {None: "", True: "; faster than the theory says", False: ""}[entry["faster"]]
     return Plot(
@@ -143,7 +144,7 @@ def growth(entry: Mapping[str, Any], what: str) -> Plot | None:
         entry["sweep"],
         what,
         tuple(Tick(x.across(one), f"{one:,}") for one in sizes),
-        y.ticks(shown, y.up),
+        y.ticks(y.up),
         tuple(points),
         " ".join(f"{x.across(one)},{y.up(value)}" for one, value in zip(sizes, fitted, strict=True)),
         f"Grows as size to the power of {spread(entry['fit']['exponent'])}; at most {entry['at_most']:g}{verdict}.",
@@ -153,8 +154,10 @@ def growth(entry: Mapping[str, Any], what: str) -> Plot | None:
 class _Axis:
     """From values to pixels."""
 
-    def __init__(self, values: Sequence[float], *, log: bool) -> None:
-        self.log = log
+    def __init__(self, values: Sequence[float], text: Callable[[float], str], *, log: bool = False) -> None:
+        self.log, self.text = log, text
+        # Round numbers of bytes are round in the unit that they are told in.
+        self.unit = 1 if text is not size else 2**30 if max(values) >= 2**31 else 2**20
         own = [self._scaled(value) for value in values]
         low, high = min(own), max(own)
         room = (high - low or abs(high) or 1) * _ROOM
@@ -174,23 +177,26 @@ class _Axis:
         """Pixels from the top."""
         return round((1 - self._part(value)) * (HEIGHT - BOTTOM - 10) + 10, 1)
 
-    def ticks(self, text: Callable[[float], str], place: Callable[[float], float]) -> tuple[Tick, ...]:
+    def ticks(self, place: Callable[[float], float]) -> tuple[Tick, ...]:
         """Marks at round numbers."""
-        return tuple(Tick(place(value), text(value)) for value in (self._decades() if self.log else self._steps()))
+        found = self._decades() if self.log else self._steps()
+        return tuple(Tick(place(value), self.text(value)) for value in found)
 
     def _steps(self) -> Iterator[float]:
         """Equal steps of 1, 2 or 5 times a power of ten."""
-        span = (self.high - self.low) / MOST_TICKS
+        low, high = self.low / self.unit, self.high / self.unit
+        span = (high - low) / MOST_TICKS
         power = 10 ** math.floor(math.log10(span))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span)
-        yield from (step * count for count in range(math.ceil(self.low / step), math.floor(self.high / step) + 1))
+        yield from (step * count * self.unit for count in range(math.ceil(low / step), math.floor(high / step) + 1))
 
     def _decades(self) -> list[float]:
         """1, 2 and 5 times powers of ten, as many as are readable."""
-        powers = range(math.floor(self.low) - 1, math.ceil(self.high) + 1)
+        low, high = (10**end / self.unit for end in (self.low, self.high))
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        inside: list[float] = []
         for factors in ((1, 2, 5), (1, 3), (1,)):
-            found = [factor * 10.0**power for power in powers for factor in factors]
-            inside = [value for value in found if self.low <= math.log10(value) <= self.high]
+            inside = [one for power in powers for factor in factors if low <= (one := factor * 10.0**power) <= high]
             if len(inside) <= MOST_TICKS:
                 break
-        return inside or [10**self.low, 10**self.high]
+        return [value * self.unit for value in inside or [low, high]]

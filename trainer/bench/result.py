@@ -19,6 +19,8 @@ METHOD = {
     "rate": "the median over the measured steps of a round; a processor second: sum over sum of these steps",
     "interval": "95 %, Student's t over the rounds; null where there is one round",
     "ratio": "to the reference row of the same round, then as above",
+    "loss": "of the last step of the first round; = where each step lies within loss_tolerance of the reference row's, "
+    "else the largest distance as a share of it",
     "memory": "peak: the device's allocator where there is one, else the process; above_imports: the process at most, "
     "less what it took before there were rows and weights; of the largest rank",
     "model_flops": "what the model needs: no gradients of frozen weights, the head where something is learned, causal "
@@ -45,8 +47,10 @@ def of_suite(
 ) -> dict[str, Any]:
     """The result; `runs` are those of each row so far, by round."""
     number = next((index for index, row in enumerate(rows) if row.name == suite.reference), None)
-    reference = [] if number is None else runs[number]
-    told = [_row(suite, row, own, reference, peaks) for row, own in zip(rows, runs, strict=True)]
+    told = [
+        _row(suite, row, runs[index], [] if number in (None, index) else runs[number], peaks)
+        for index, row in enumerate(rows)
+    ]
     environment: Mapping[str, Any] = next(
         (run["environment"] for own in runs for run in own if run["status"] == COMPLETED), {}
     )

@@ -8,7 +8,14 @@ from trainer.config.section import Section
 
 Overrides = dict[str, Any]
 """Sections of a recipe that stand above those of the suite's recipe, and `rows` above the suite's rows."""
-Measure = Literal["seconds_per_step", "seconds_per_token", "memory_above_imports", "peak_memory", "startup_seconds"]
+Measure = Literal[
+    "seconds_per_step",
+    "seconds_per_token",
+    "processor_seconds_per_token",
+    "memory_above_imports",
+    "peak_memory",
+    "startup_seconds",
+]
 """What growth is fitted to; peak_memory is that of the device, else of the host."""
 
 

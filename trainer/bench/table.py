@@ -8,11 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.bench.measured import COMPLETED
-from trainer.bench.numbers import rounded, share, size, spread
+from trainer.bench.numbers import relative, rounded, share, size, spread
 
 MEASURES = {
     "seconds_per_step": "seconds a step",
     "seconds_per_token": "seconds a token",
+    "processor_seconds_per_token": "processor seconds a token",
     "memory_above_imports": "memory above imports",
     "peak_memory": "peak memory",
     "startup_seconds": "seconds to the first step",
@@ -46,12 +47,12 @@ def _line(row: Mapping[str, Any]) -> Line:
         said = " ".join((row["error"] or "").split())
         return row["name"], f"{row['status'].replace('_', ' ')}{': ' if said else ''}{said}"
     flops, ratios = row["model_flops"], (row["ratio"], row["processor_ratio"])
-    ratio, of_processors = ("" if one is None else spread(one) for one in ratios)
+    ratio, of_processors = ("" if one is None else relative(one) for one in ratios)
     return (
         row["name"],
-        spread(row["tokens_per_second"]),
+        relative(row["tokens_per_second"]),
         ratio,
-        spread(row["tokens_per_processor_second"]),
+        relative(row["tokens_per_processor_second"]),
         of_processors,
         rounded(row["learned_tokens_per_second"]["mean"]),
         share(row["padding"]),
@@ -67,7 +68,7 @@ def _loss(row: Mapping[str, Any]) -> str:
     last, parity = row["rounds"][0]["series"]["loss"][-1], row["parity"]
     if parity is None:
         return f"{last:.4f}"
-    return f"{last:.4f} ({'=' if parity['equal'] else '≠'}, {parity['largest']:.0e})"
+    return f"{last:.4f} =" if parity["equal"] else f"{last:.4f} ≠ {parity['largest']:.0e}"
 
 
 def grown(result: Mapping[str, Any]) -> list[Line]:

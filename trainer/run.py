@@ -19,6 +19,7 @@ from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
 from trainer.callbacks.metrics_file import MetricsFile
+from trainer.callbacks.profile import Profile
 from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
@@ -183,6 +184,8 @@ def _callbacks(
         views += [MetricsFile(folder), console]
         if recipe.log.tensorboard:
             views.append(TensorBoard(folder, dump(recipe)))
+    if recipe.log.profile is not None:
+        views.append(Profile(recipe.log.profile, folder, engine.device, console.say if console else lambda text: None))
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)
     if validation is None:
         return [*views, saver]

@@ -12,9 +12,7 @@ from trainer.loop.state import State
 
 def _batch(*lengths: int, packing: bool) -> Batch:
     rows = [Encoded(np.zeros(length, dtype=np.int32), np.ones(length, dtype=np.bool_)) for length in lengths]
-    return batch_of(
-        rows, Layout(global_=8, micro=2, packing=packing, micro_tokens=64, pad=0)
-    )
+    return batch_of(rows, Layout(global_=8, micro=2, packing=packing, micro_tokens=64, pad=0))
 
 
 def test_padding_counts_as_positions_and_not_as_tokens() -> None:

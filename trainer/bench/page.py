@@ -23,11 +23,12 @@ def write(result: Mapping[str, Any], path: Path) -> None:
     )
     rows = result["rows"]
     grown = [plots.growth(entry, table.MEASURES[entry["measure"]]) for entry in result["growth"]]
+    columns, lines = table.lines(result)
     page = environment.get_template(TEMPLATE).render(
         result=result,
         facts=table.facts(result),
-        columns=table.COLUMNS,
-        lines=table.lines(result),
+        columns=columns,
+        lines=lines,
         growth_columns=table.GROWTH,
         growth_lines=table.grown(result),
         peaks=table.peaks(result),

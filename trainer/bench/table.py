@@ -37,9 +37,16 @@ _ON_A_TERMINAL = (0, 1, 3, 4, 6, 7, 8, 10)
 Line = Sequence[str]
 
 
-def lines(result: Mapping[str, Any]) -> list[Line]:
-    """A line for each row; of one that failed, its name and its error."""
-    return [_line(row) for row in result["rows"]]
+def lines(result: Mapping[str, Any]) -> tuple[Line, list[Line]]:
+    """The columns, but for those that no row fills, and a line for each row; of one that failed, name and error."""
+    found = [_line(row) for row in result["rows"]]
+    filled = [index for index in range(len(COLUMNS)) if any(line[index] for line in found if _is_whole(line))]
+    told = [[line[index] for index in filled] if _is_whole(line) else line for line in found]
+    return [COLUMNS[index] for index in filled] or COLUMNS, told
+
+
+def _is_whole(line: Line) -> bool:
+    return len(line) == len(COLUMNS)
 
 
 def _line(row: Mapping[str, Any]) -> Line:
@@ -87,12 +94,12 @@ GROWTH = ("size", "what grows", "exponent", "at most", "")
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Prints the table; errors stand below it, whole."""
-    whole = [line for line in lines(result) if len(line) == len(COLUMNS)]
+    found = [_line(row) for row in result["rows"]]
+    whole = [line for line in found if _is_whole(line)]
     shown = [index for index in _ON_A_TERMINAL if any(line[index] for line in whole)]
     console.print(_table([COLUMNS[index] for index in shown], [[line[index] for index in shown] for line in whole]))
-    for line in lines(result):
-        if len(line) != len(COLUMNS):
-            console.print(Text(f"{line[0]}: {line[1]}", style="red"), soft_wrap=True)
+    for name, error in (line for line in found if not _is_whole(line)):
+        console.print(Text(f"{name}: {error}", style="red"), soft_wrap=True)
     if result["growth"]:
         console.print(_table(GROWTH, grown(result)))
 
@@ -112,7 +119,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts = [f"# {suite['name']}", "", f"    {result['command']}", ""]
     parts += [f"{suite['about'][:1].upper()}{suite['about'][1:]}.", ""] if suite["about"] else []
     parts += [*facts(result), ""]
-    parts += [*_pipes(COLUMNS, [[*line, *[""] * (len(COLUMNS) - len(line))] for line in lines(result)]), ""]
+    columns, rows = lines(result)
+    parts += [*_pipes(columns, [[*line, *[""] * (len(columns) - len(line))] for line in rows]), ""]
     if result["growth"]:
         parts += ["## Growth", "", *_pipes(GROWTH, grown(result)), ""]
     parts += ["## How it was measured", ""]

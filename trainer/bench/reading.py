@@ -54,7 +54,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Read:
             wrong += [Problem(document.where_named(one.where), one.message) for one in suite_rules.problems(suite)]
         if wrong or suite is None:
             raise SuiteError(wrong)
-        recipe = _recipe(suite, path)
+        recipe = _recipe(suite, path, document.where_named("recipe"))
     except RecipeError as error:
         raise SuiteError(error.problems) from None
     made = rows.rows_of(suite, recipe)
@@ -64,15 +64,15 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Read:
     return Read(suite, recipe, tuple(made))
 
 
-def _recipe(suite: Suite, path: Path) -> dict[str, Any]:
-    """The sections of the suite's recipe, from where it stands."""
+def _recipe(suite: Suite, path: Path, where: str) -> dict[str, Any]:
+    """The sections of the suite's recipe, which is named at a place of its file."""
     if isinstance(suite.recipe, dict):
         return suite.recipe
     beside, gallery = path.parent / suite.recipe, assets.recipes()
     file = beside if beside.is_file() else gallery.get(suite.recipe, Path(suite.recipe))
     if not file.is_file():
         message = f"{suite.recipe!r} is neither a file beside the suite nor a recipe that ships with shardtune"
-        raise SuiteError([Problem("recipe", f"{message}{did_you_mean(suite.recipe, gallery)}")])
+        raise SuiteError([Problem(where, f"{message}{did_you_mean(suite.recipe, gallery)}")])
     return yaml_file.read(file).content
 
 

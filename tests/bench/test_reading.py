@@ -51,7 +51,7 @@ def test_a_file_stands_above_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
-    with pytest.raises(SuiteError, match="smoek: no such suite; did you mean smoke?"):
+    with pytest.raises(SuiteError, match=r"smoek: no such suite; did you mean smoke\?"):
         reading.find("smoek")
 
 

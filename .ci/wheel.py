@@ -24,6 +24,7 @@ presets = sorted(file.name for file in assets.folder("ds_configs").glob("*.json"
 assert presets, "no DeepSpeed presets in the wheel"
 assert assets.folder("launchers").is_dir(), "no launchers in the wheel"
 assert "demo" in assets.recipes(), "no demo recipe in the wheel"
+assert list(assets.folder("benchmarks/suites").glob("*.yaml")), "no suites in the wheel"
 print(f"{len(presets)} DeepSpeed presets and {len(assets.recipes())} recipes are there")
 """
 
@@ -59,7 +60,7 @@ def try_out(wheel: Path, folder: Path) -> None:
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = str(folder / "venv/bin/shardtune")
-    for line in ([str(python), "-c", ASSETS], [command, "--help"], [command, "recipes"]):
+    for line in ([str(python), "-c", ASSETS], [command, "--help"], [command, "recipes"], [command, "bench", "--help"]):
         result = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             sys.exit(f"{' '.join(line[:2])} ended with {result.returncode}:\n{result.stdout}{result.stderr}")

@@ -1,6 +1,6 @@
 """Measures what `shardtune` does to rows before training: speed, packing, memory; prints a table, writes a JSON.
 
-python benchmarks/data.py SUITE MODEL ROWS_FOLDER [--out FILE]
+python benchmarks/data.py benchmarks/data.yaml MODEL ROWS_FOLDER [--out FILE]
 """
 
 import argparse

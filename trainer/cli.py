@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainer import __version__
+from trainer.bench import command as bench
 from trainer.errors import EXIT_DONE, DataError, ProblemsError, ShardtuneError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Fine-tune language models from one YAML recipe.",
 )
+
+app.add_typer(bench.app, name="bench")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file of the recipe.", show_default=False)]
 Overrides = Annotated[

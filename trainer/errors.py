@@ -2,6 +2,7 @@
 
 ShardtuneError
 ├── RecipeError       2   the recipe is wrong (all problems at once)
+│   └── SuiteError    2   the suite of a benchmark is wrong
 ├── DataError         3   the data is wrong (all problems at once)
 ├── OutOfMemoryError  4   the device or the machine ran out of memory
 └── RunError          5   a rank failed, or the run could not go on
@@ -50,6 +51,12 @@ class RecipeError(ProblemsError):
 
     status = 2
     title = "The recipe is wrong"
+
+
+class SuiteError(RecipeError):
+    """The suite cannot be measured as it stands."""
+
+    title = "The suite is wrong"
 
 
 class DataError(ProblemsError):

@@ -19,6 +19,7 @@ from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
 from trainer.callbacks.metrics_file import MetricsFile
+from trainer.callbacks.profile import Profile
 from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
@@ -60,6 +61,8 @@ from trainer.tasks.objective import HasHeads, Objective, Sees
 from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
+IMPORTS = ranks.resident_memory()
+"""Bytes of this process once all is imported, before there are rows and weights."""
 
 
 def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> None:
@@ -101,7 +104,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         asked = held_out.get("validation", held_out.get("train"))
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
-        summary = Summary(folder, began, device, recipe.evaluate.metric)
+        summary = Summary(folder, began, device, recipe.evaluate.metric, imports=IMPORTS)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
         status, rate = "failed", None
         try:
@@ -181,6 +184,8 @@ def _callbacks(
         views += [MetricsFile(folder), console]
         if recipe.log.tensorboard:
             views.append(TensorBoard(folder, dump(recipe)))
+    if recipe.log.profile is not None:
+        views.append(Profile(recipe.log.profile, folder, engine.device, console.say if console else lambda text: None))
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)
     if validation is None:
         return [*views, saver]

@@ -27,9 +27,12 @@ def training(step: int, loss: float = 4.81234, speed: float = 5210.4) -> StepMet
         grad_norm=1.5,
         tokens=640,
         targets=320,
+        positions=800,
+        squares=102_400,
         tokens_per_second=speed,
         peak_memory_bytes=1 << 30,
         seconds=step * 0.5,
+        processor_seconds=1.5,
     )
 
 

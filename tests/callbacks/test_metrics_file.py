@@ -23,9 +23,12 @@ def training(step: int, loss: float = 2.5, grad_norm: float | None = 1.5) -> Ste
         grad_norm=grad_norm,
         tokens=640,
         targets=320,
+        positions=800,
+        squares=102_400,
         tokens_per_second=5210.5,
         peak_memory_bytes=1 << 30,
         seconds=step * 0.5,
+        processor_seconds=1.5,
     )
 
 
@@ -83,7 +86,8 @@ def test_what_a_validation_does_not_measure_is_null(tmp_path: Path) -> None:
     run(tmp_path, 10)
 
     line = events(tmp_path)[1]
-    absent = dict.fromkeys(["lr", "grad_norm", "tokens_per_second", "peak_memory_bytes"])
+    of_training = ["lr", "grad_norm", "positions", "squares", "tokens_per_second", "peak_memory_bytes"]
+    absent = dict.fromkeys([*of_training, "processor_seconds"])
     assert tuple(line) == KEYS
     held = {key: value for key, value in vars(validation(10)).items() if key != "classes"}
     assert line == {"split": "validation", **held, **absent}

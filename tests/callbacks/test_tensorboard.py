@@ -21,9 +21,12 @@ def training(step: int, loss: float, grad_norm: float | None = 1.5) -> StepMetri
         grad_norm=grad_norm,
         tokens=640,
         targets=320,
+        positions=800,
+        squares=102_400,
         tokens_per_second=5210.0,
         peak_memory_bytes=1 << 30,
         seconds=step * 0.5,
+        processor_seconds=1.5,
     )
 
 

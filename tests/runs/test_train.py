@@ -53,7 +53,8 @@ def test_validation_improves_and_the_summary_tells_it(finished: Path) -> None:
     assert summary["steps"] == 8
     assert summary["best"]["loss"] == min(values) < values[0] == summary["validation"]["first"]
     assert summary["tokens_per_second"] > 0
-    assert summary["peak_memory_bytes"] > 2**20
+    assert summary["peak_memory_bytes"] == summary["memory_bytes"]["resident"] > summary["memory_bytes"]["imports"]
+    assert summary["memory_bytes"]["imports"] > 2**20
     assert summary["startup_seconds"] < summary["wall_seconds"]
 
 
@@ -61,7 +62,9 @@ def test_every_step_stands_in_the_metrics_once(finished: Path) -> None:
     events = metrics(finished)
     assert [event["step"] for event in events] == list(range(1, 9))
     assert all(np.isfinite([event["loss"], event["grad_norm"], event["tokens_per_second"]]).all() for event in events)
-    assert all(event["tokens"] > event["targets"] > 0 for event in events)
+    assert all(event["positions"] == event["tokens"] > event["targets"] > 0 for event in events)  # packed rows
+    assert all(event["tokens"] < event["squares"] < event["tokens"] ** 2 for event in events)
+    assert all(event["processor_seconds"] > 0 for event in events)
 
 
 def test_the_folder_holds_what_the_contract_names(finished: Path) -> None:

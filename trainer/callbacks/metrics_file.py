@@ -26,9 +26,12 @@ KEYS = (
     "grad_norm",
     "tokens",
     "targets",
+    "positions",
+    "squares",
     "tokens_per_second",
     "peak_memory_bytes",
     "seconds",
+    "processor_seconds",
     "metrics",
 )
 

@@ -7,7 +7,7 @@ import torch
 
 from trainer import ranks
 from trainer.loop.callback import Callback, EvaluationMetrics, StepMetrics
-from trainer.loop.meter import peak_memory
+from trainer.loop.meter import memory_by_kind, peak_memory
 from trainer.loop.state import State
 from trainer.plan.files import write_json
 
@@ -15,9 +15,14 @@ from trainer.plan.files import write_json
 class Summary(Callback):
     """Collects what summary.json tells."""
 
-    def __init__(self, folder: Path, began: float, device: torch.device, metric: str = "loss") -> None:
-        """`began` is the monotonic second at which this process started; `metric` is `evaluate.metric`."""
-        self.metric = metric
+    def __init__(
+        self, folder: Path, began: float, device: torch.device, metric: str = "loss", *, imports: int = 0
+    ) -> None:
+        """`began` is the monotonic second at which this process started; `metric` is `evaluate.metric`.
+
+        `imports` are the bytes of this process before there were rows and weights.
+        """
+        self.metric, self.imports = metric, imports
         self.path, self.began, self.device = folder / "summary.json", began, device
         self.startup: float | None = None
         self.last_loss: float | None = None
@@ -42,7 +47,9 @@ class Summary(Callback):
 
     def write(self, state: State, status: str, rate: float | None) -> None:
         """Writes the file on rank 0; all ranks call it, unless the run failed. `rate` is the median tokens a second."""
-        peak = None if status == "failed" else peak_memory(self.device)
+        failed = status == "failed"
+        peak = None if failed else peak_memory(self.device)
+        memory = None if failed else memory_by_kind(self.device, self.imports)
         if not ranks.is_main():
             return
         best = None if state.best_step is None else {"step": state.best_step, self.metric: state.best_value}
@@ -60,6 +67,7 @@ class Summary(Callback):
             "startup_seconds": self.startup,
             "wall_seconds": time.monotonic() - self.began,
             "peak_memory_bytes": peak,
+            "memory_bytes": memory,
             "predicted_peak_memory_bytes": None,
             "resumed_from": state.resumed_from,
         }

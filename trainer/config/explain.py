@@ -12,25 +12,31 @@ from trainer.config.task import BY_KIND, DEFAULT
 from trainer.config.yaml_file import Path_
 from trainer.errors import did_you_mean
 
+Root = type[BaseModel]
+"""What a file describes: a recipe, or a suite of them."""
 
-def truths_for_numbers(place: Any, path: Path_ = ()) -> Iterator[Path_]:
+
+def truths_for_numbers(place: Any, root: Root = Recipe, path: Path_ = ()) -> Iterator[Path_]:
     """Where true or false stands for a number; pydantic would read `every: yes` as 1."""
     if isinstance(place, bool):
-        options = _options(_annotation_at(path))
+        options = _options(_annotation_at(root, path))
         if bool not in options and (int in options or float in options):
             yield path
     elif isinstance(place, dict | list):
         for part, inner in place.items() if isinstance(place, dict) else enumerate(place):
-            yield from truths_for_numbers(inner, (*path, part))
+            yield from truths_for_numbers(inner, root, (*path, part))
 
 
-def explain(content: dict[str, Any], detail: Any) -> tuple[Path_, str]:
-    """Where one of pydantic's findings stands in the user's file, and what to say of it."""
+def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[Path_, str]:
+    """Where one of pydantic's findings stands in the user's file, and what to say of it.
+
+    `root` is what the file describes.
+    """
     path, choices = _in_file(content, detail["loc"])
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("extra_forbidden", "invalid_key"):
         path = (*path[:-1], str(path[-1]))
-        return path, _of_another_task(content, path) or "no such key" + _suggested(path)
+        return path, _of_another_task(content, path, root) or "no such key" + _suggested(root, path)
     if kind == "union_tag_invalid":
         kinds = list(BY_KIND)
         return (*path, "kind"), f"{_shown(value['kind'])} is not one of {', '.join(kinds)}" + _near(
@@ -40,14 +46,16 @@ def explain(content: dict[str, Any], detail: Any) -> tuple[Path_, str]:
         return path, "is needed and not there"
     if kind in ("missing", "too_short", "too_long"):
         takes = (
-            len(typing.get_args(_annotation_at(path))) if kind != "too_short" else f"at least {context['min_length']}"
+            len(typing.get_args(_annotation_at(root, path)))
+            if kind != "too_short"
+            else f"at least {context['min_length']}"
         )
         return path, f"holds {len(value)} item{'s' if len(value) != 1 else ''}; it takes {takes}"
     shown = _shown(value)
     if detail["loc"][-1] == "[key]":
         return path, f"the key {shown} is not text; put it in quotes"
-    if choices and len(_options(_annotation_at(path))) > 1:
-        return path, f"{shown} does not fit; it takes {_describe(path)}"
+    if choices and len(_options(_annotation_at(root, path))) > 1:
+        return path, f"{shown} does not fit; it takes {_describe(root, path)}"
     if kind == "literal_error":
         names = [str(word) for word in context["expected"].replace("'", "").replace(" or ", ", ").split(", ")]
         if len(names) == 1:
@@ -56,15 +64,15 @@ def explain(content: dict[str, Any], detail: Any) -> tuple[Path_, str]:
     if kind == "string_type" and not isinstance(value, dict | list):
         return path, f"{shown} is not text; put it in quotes"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        known = ", ".join(sorted(_keys_at(path)))
+        known = ", ".join(sorted(_keys_at(root, path)))
         return path, f"{shown} is not a mapping of keys" + (f"; known: {known}" if known else "")
     message = _MESSAGES.get(kind) or f": {detail['msg'][0].lower()}{detail['msg'][1:]}"
     return path, shown + message.format(**context)
 
 
-def _of_another_task(content: dict[str, Any], path: Path_) -> str | None:
+def _of_another_task(content: dict[str, Any], path: Path_, root: Root) -> str | None:
     """What to say of a key that another `task.kind` has."""
-    if path[:-1] != ("task",) or path[-1] not in _keys_at(("task",)):
+    if root is not Recipe or path[:-1] != ("task",) or path[-1] not in _keys_at(root, ("task",)):
         return None
     return f"means nothing with task.kind: {content['task'].get('kind', DEFAULT)}; leave it out"
 
@@ -80,10 +88,10 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _suggested(path: Path_) -> str:
+def _suggested(root: Root, path: Path_) -> str:
     """The whole key that the user may have meant, or the keys that are known there."""
     stem = "".join(f"{part}." for part in path[:-1])
-    return did_you_mean(str(path[-1]), _keys_at(path[:-1])).replace("did you mean ", f"did you mean {stem}")
+    return did_you_mean(str(path[-1]), _keys_at(root, path[:-1])).replace("did you mean ", f"did you mean {stem}")
 
 
 def _near(word: str, names: list[str]) -> str:
@@ -136,13 +144,16 @@ def _is_member(part: str) -> bool:
     return "[" in part or part in {"str", "int", "float", "bool", "HeldOut", "NewTokenizer"}
 
 
-def _annotation_at(path: Path_) -> Any:
-    """The type of the recipe at a path; None where no key is known."""
-    here: Any = Recipe
+def _annotation_at(root: Root, path: Path_) -> Any:
+    """The type at a path below a root; None where no key is known."""
+    here: Any = root
     for part in path:
         for option in _options(here):
             if isinstance(part, int) and typing.get_origin(option) is tuple:
                 here = typing.get_args(option)[0]
+                break
+            if typing.get_origin(option) is dict:
+                here = typing.get_args(option)[1]
                 break
             if isinstance(option, type) and issubclass(option, BaseModel):
                 fields = {field.alias or name: field.annotation for name, field in option.model_fields.items()}
@@ -163,20 +174,20 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _keys_at(path: Path_) -> list[str]:
+def _keys_at(root: Root, path: Path_) -> list[str]:
     """The keys that the mapping at a path may hold."""
     return [
         field.alias or name
-        for option in _options(_annotation_at(path))
+        for option in _options(_annotation_at(root, path))
         if isinstance(option, type) and issubclass(option, BaseModel)
         for name, field in option.model_fields.items()
     ]
 
 
-def _describe(path: Path_) -> str:
+def _describe(root: Root, path: Path_) -> str:
     """What a key of several types takes, in words."""
     words = []
-    for option in _options(_annotation_at(path)):
+    for option in _options(_annotation_at(root, path)):
         if typing.get_origin(option) is typing.Literal:
             words += [str(choice) for choice in typing.get_args(option)]
         elif isinstance(option, type) and issubclass(option, BaseModel):

@@ -3,10 +3,10 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from trainer.config.explain import explain, truths_for_numbers
 from trainer.config.recipe import Recipe
@@ -15,6 +15,7 @@ from trainer.config.yaml_file import Path_, parse_value, read, write_value
 from trainer.errors import Problem, RecipeError
 
 Check = Callable[[Recipe], Iterable[Problem]]
+Described = TypeVar("Described", bound=BaseModel)
 
 
 def load(
@@ -26,9 +27,9 @@ def load(
     """
     document = read(path)
     content = copy.deepcopy(document.content)
-    problems = [problem for override in overrides if (problem := _apply(content, override))]
+    problems = [problem for override in overrides if (problem := apply(content, override))]
     document = document.without_lines([override.partition("=")[0] for override in overrides])
-    recipe, wrong = _validate(content)
+    recipe, wrong = validate(content, Recipe)
     problems += [Problem(document.where(at), message) for at, message in wrong]
     sound = recipe or _without(content, [at for at, _ in wrong])
     if sound is not None:
@@ -47,7 +48,7 @@ def load(
 
 def recipe_of(content: dict[str, Any]) -> Recipe:
     """The recipe that a mapping describes, for callers that have no file."""
-    recipe, wrong = _validate(content)
+    recipe, wrong = validate(content, Recipe)
     problems = [Problem(".".join(map(str, at)), message) for at, message in wrong]
     if recipe is not None:
         problems += problems_between_keys(recipe)
@@ -61,7 +62,7 @@ def dump(recipe: Recipe) -> str:
     return write_value(recipe.model_dump(mode="json", by_alias=True))
 
 
-def _apply(content: dict[str, Any], override: str) -> Problem | None:
+def apply(content: dict[str, Any], override: str) -> Problem | None:
     """Sets one `section.key=value`; items of a list are named by their number."""
     key, separator, text = override.partition("=")
     if not separator or not all(key.split(".")):
@@ -90,14 +91,15 @@ def _apply(content: dict[str, Any], override: str) -> Problem | None:
     return None
 
 
-def _validate(content: dict[str, Any]) -> tuple[Recipe | None, list[tuple[Path_, str]]]:
-    wrong: dict[Path_, str] = dict.fromkeys(truths_for_numbers(content), "true and false are not numbers")
+def validate(content: dict[str, Any], root: type[Described]) -> tuple[Described | None, list[tuple[Path_, str]]]:
+    """What a mapping describes, and all that is wrong with it."""
+    wrong: dict[Path_, str] = dict.fromkeys(truths_for_numbers(content, root), "true and false are not numbers")
     try:
-        recipe = Recipe.model_validate(content)
-        return (None, list(wrong.items())) if wrong else (recipe, [])
+        read_as = root.model_validate(content)
+        return (None, list(wrong.items())) if wrong else (read_as, [])
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            path, message = explain(content, detail)
+            path, message = explain(content, detail, root)
             wrong.setdefault(path, message)
         # Each member of a union complains; the one that looks deepest is the one that the user meant.
         inner = {path[:length] for path in wrong for length in range(len(path))}
@@ -109,4 +111,4 @@ def _without(content: dict[str, Any], paths: list[Path_]) -> Recipe | None:
     placeholders = {"model": {"name": "-"}, "data": {"train": [{"path": "-", "format": "text"}]}}
     wrong = {str(path[0]) for path in paths}
     sections = {key: section for key, section in content.items() if str(key) not in wrong}
-    return _validate(placeholders | sections)[0]
+    return validate(placeholders | sections, Recipe)[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
+from trainer.config.log_rules import LOG_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
 from trainer.config.task_rules import TASK_RULES
@@ -264,6 +265,7 @@ RULES: tuple[Rule, ...] = (
     *TASK_RULES,
     *OPTIMIZER_RULES,
     *DATA_RULES,
+    *LOG_RULES,
 )
 
 

@@ -72,8 +72,11 @@ def write_value(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def read(path: Path) -> Document:
-    """The mapping that a YAML file holds; RecipeError with file and line where it is not one."""
+def read(path: Path, kind: str = "recipe", needs: str = "`model:` and `data:`") -> Document:
+    """The mapping that a YAML file holds; RecipeError with file and line where it is not one.
+
+    `kind` says what the file describes, and `needs` which keys that has at least.
+    """
     source = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -89,9 +92,9 @@ def read(path: Path) -> Document:
         raise RecipeError([Problem(source, f"is not UTF-8 text (byte {error.start}); save it as UTF-8")]) from None
     node, content = _parse(text, source)
     if content is None:
-        raise RecipeError([Problem(source, "is empty; a recipe needs at least `model:` and `data:`")])
+        raise RecipeError([Problem(source, f"is empty; a {kind} needs at least {needs}")])
     if not isinstance(content, dict):
-        raise RecipeError([Problem(f"{source}:1", "is not a mapping; a recipe starts with sections such as `model:`")])
+        raise RecipeError([Problem(f"{source}:1", f"is not a mapping; a {kind} starts with sections such as {needs}")])
     lines: dict[Path_, int] = {}
     wrong = [Problem(f"{source}:{line}", message) for line, message in _walk(node, (), lines, {})]
     if wrong:

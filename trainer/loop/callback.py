@@ -20,10 +20,16 @@ class StepMetrics:
     """Tokens since the last report, padding left out."""
     targets: int
     """Learned tokens since the last report."""
+    positions: int
+    """Positions of its micro-batches, padding counted in."""
+    squares: int
+    """The squared lengths of its examples, summed: what attention grows with."""
     tokens_per_second: float
     peak_memory_bytes: int
     seconds: float
     """Seconds since training began in this process."""
+    processor_seconds: float
+    """Processor seconds of all ranks since the last report."""
 
 
 @dataclass(frozen=True)

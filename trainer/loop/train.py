@@ -13,7 +13,7 @@ from trainer.data.batches import Steps, Window
 from trainer.engine.engine import Engine
 from trainer.errors import RunError
 from trainer.loop.callback import Callback
-from trainer.loop.meter import Meter
+from trainer.loop.meter import Meter, Sizes, sizes_of
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.throughput import Throughput
@@ -38,14 +38,14 @@ def train(
     meter = Meter(engine.device)
     for callback in callbacks:
         callback.start(state)
-    meter.since = time.monotonic()
+    meter.start()
     while state.step < state.steps and not state.stopping:
         began = time.monotonic()
         window = windows.window(state.step)
-        own = float(sum(batch.tokens for batch in window.batches))
-        counts = ranks.all_reduce({**task.counts(window.batches), " tokens": own, " stop": float(stop.requested)})
+        asked = {" stop": float(stop.requested)}
+        counts = ranks.all_reduce({**task.counts(window.batches), **sizes_of(window.batches), **asked})
         state.stopping = counts.pop(" stop") > 0
-        tokens = counts.pop(" tokens")
+        sizes = Sizes.taken(counts)
         seed = _seed_of_step(recipe.train.seed, state.step)
         lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
         engine.begin(lr)
@@ -53,8 +53,8 @@ def train(
         grad_norm = engine.step(lr)
         state.step += 1
         state.epoch, state.position = window.epoch, window.position
-        state.tokens += int(tokens)
-        meter.add(loss, tokens, sum(counts.values()), time.monotonic() - began)
+        state.tokens += int(sizes.tokens)
+        meter.add(loss, sizes, time.monotonic() - began)
         if state.step % recipe.log.every == 0 or state.step == state.steps or state.stopping:
             metrics = meter.report(state, lr, grad_norm)
             for callback in callbacks:
@@ -64,10 +64,9 @@ def train(
                     f"the loss is {metrics.loss} at step {state.step}; a lower optimizer.lr, a longer schedule.warmup "
                     "or train.precision: float32 may help"
                 )
-        began = time.monotonic()
-        for callback in callbacks:
-            callback.step_end(state)
-        meter.pause(time.monotonic() - began)
+        with meter.pause():
+            for callback in callbacks:
+                callback.step_end(state)
     return meter.throughput
 
 

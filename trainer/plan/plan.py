@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer import ranks
+from trainer.config.log_rules import beyond_the_run
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
 from trainer.plan import adapter_parameters
@@ -145,9 +146,13 @@ def make(
     if recipe.train.checkpointing == "auto":
         chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
     memory = state(engine, zero) if parameters is not None else None
+    steps = count_steps(recipe, manifest)
+    # Before the rows are shared out, their number is an estimate.
+    if manifest.epoch_steps is not None and (problem := beyond_the_run(recipe, steps)):
+        raise RecipeError([problem])
     return Plan(
         batch=batch,
-        steps=count_steps(recipe, manifest),
+        steps=steps,
         steps_per_epoch=steps_per_epoch(recipe, manifest),
         manifest=manifest,
         engine=engine,

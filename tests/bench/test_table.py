@@ -1,0 +1,53 @@
+import io
+
+from bench.made import failed, of, run, suite
+from rich.console import Console
+
+from trainer.bench import table
+
+A, B = [run(1000.0), run(1010.0), run(1020.0)], [run(500.0), run(505.0), run(510.0)]
+
+
+def test_the_markdown_says_machine_versions_date_and_method() -> None:
+    made = of(suite(about="two rows"), [A, [failed(error="ran | out")]])
+
+    told = table.markdown(made)
+
+    assert told.startswith("# made\n\n    shardtune bench made\n\nTwo rows.\n")
+    assert "2 cores of A Processor (avx2), 16.0 GiB, 1 thread a process." in told
+    assert "shardtune 0.1.0, commit 0123456789ab; torch 2.13.0; Python 3.11.7." in told
+    assert "3 rounds, interleaved, of 4 steps after 1 to warm up." in told
+    assert "| a | 1,010 ±2% | 2,020 ±2% | 505 | 20.0% | 600 MiB | 200 MiB | 2.0000 |" in told
+    assert "| b | out of memory: ran \\| out |  |  |  |  |  |  |" in told
+    assert "- interval: 95 %, Student's t over the rounds" in told
+
+
+def test_what_mfu_is_held_against_is_told() -> None:
+    told = table.markdown(of(suite(), [[run(1000.0, device="NVIDIA L4")] * 3, B]))
+
+    assert "- MFU: data sheet of NVIDIA L4, dense bfloat16: 121 TFLOP/s a process" in told
+
+
+def test_a_suite_that_was_stopped_says_so() -> None:
+    assert "The suite was stopped: rows are missing." in table.markdown(of(suite(), [A, []]))
+
+
+def test_the_terminal_shows_rows_errors_and_growth() -> None:
+    sweep = {"values": [1, 2], "keys": ["batch.micro"], "fits": {"seconds_per_token": 1.0}}
+    own = suite(variants={"a": None, "b": None}, sweeps={"size": sweep})
+    out = io.StringIO()
+
+    table.show(of(own, [A, [failed()], A, B]), Console(file=out, width=120))
+
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert "a 1,010 ±2% 2,020 ±2% 20.0% 600 MiB 2.0000" in lines
+    assert "b: out of memory: memory ran out" in lines
+    assert any(line.startswith("size seconds a token 1 ±") and line.endswith("1 holds") for line in lines)
+
+
+def test_a_loss_says_whether_it_is_the_references() -> None:
+    columns, (_, same, other) = table.lines(
+        of(suite(variants={"a": None, "b": None, "c": None}), [A, B, [run(500.0, loss=2.2)] * 3])
+    )
+
+    assert (columns[-1], same[-1], other[-1]) == ("loss", "2.0000 =", "2.2000 ≠ 1e-01")

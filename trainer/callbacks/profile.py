@@ -58,7 +58,7 @@ class Profile(Callback):
     def _mark_step(self, step: int) -> None:
         """Names what follows in the trace."""
         self._mark = record_function(f"step {step}")
-        self._mark.__enter__()
+        self._mark.__enter__()  # type: ignore[no-untyped-call]
 
     def _end_mark(self) -> None:
         if self._mark is not None:

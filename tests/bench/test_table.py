@@ -28,6 +28,11 @@ def test_what_mfu_is_held_against_is_told() -> None:
     assert "- MFU: data sheet of NVIDIA L4, dense bfloat16: 121 TFLOP/s a process" in told
 
 
+def test_rows_that_share_cores_are_named() -> None:
+    assert "More threads than cores: a; b." in table.markdown(of(suite(threads=2), [A, B]))
+    assert "More threads" not in table.markdown(of(suite(), [A, B]))
+
+
 def test_a_suite_that_was_stopped_says_so() -> None:
     assert "The suite was stopped: rows are missing." in table.markdown(of(suite(), [A, []]))
 

@@ -94,6 +94,8 @@ def test_a_run_that_takes_too_long_is_ended_and_the_suite_goes_on(tmp_path: Path
     ended = shardtune("bench", "smoke", "rounds=2", "limit_seconds=0.3", "--out", str(tmp_path / "out"), "--json")
 
     rows = json.loads(ended.stdout)["rows"]
+    assert ended.returncode == 5
+    assert ended.stderr.endswith("Failed: no row of smoke completed; what each said stands above\n")
     assert [row["status"] for row in rows] == ["timed_out", "timed_out"]
     assert rows[0]["error"] == "it took longer than limit_seconds: 0.3; raise that, or make the row smaller"
 

@@ -1,5 +1,6 @@
 """A whole run by the real command: the folder that it leaves, and the model that another program loads."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from runs.engines import ENGINES, each
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a run to its end; no compiler and no ninja can be found from it."""
     folder = tmp_path_factory.mktemp(request.param)
-    log = {"every": 1, "tensorboard": True}
+    log = {"every": 1, "tensorboard": True, "profile": {"steps": [2, 3]}}
     recipe = write_recipe(folder, **ENGINES[request.param], log=log, evaluate={"every": 4, "samples": 1})
     done = shardtune("train", str(recipe), path="/nonexistent")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,6 +83,17 @@ def test_the_folder_holds_what_the_contract_names(finished: Path) -> None:
         read_json(finished / "plan.json")["engine"]["kind"] == "deepspeed"
     )
     assert (finished / "checkpoints" / "best" / "state.json").exists()
+
+
+def test_each_rank_leaves_a_trace_of_the_profiled_steps(finished: Path) -> None:
+    ranks = range(2 if (finished / "ds_config.json").exists() else 1)
+    assert {path.name for path in (finished / "profile").iterdir()} == {f"trace-rank-{rank}.json.gz" for rank in ranks}
+    with gzip.open(finished / "profile" / "trace-rank-0.json.gz", "rt") as file:
+        names = {event.get("name") for event in json.load(file)["traceEvents"]}
+    assert {"step 2", "step 3"} <= names
+    assert not {"step 1", "step 4"} & names
+    screen = (finished.parent / "screen.txt").read_text()
+    assert f"profile of steps 2 to 3: {finished / 'profile' / 'trace-rank-0.json.gz'}" in screen
 
 
 def test_tensorboard_reads_the_curves_and_the_recipe(finished: Path) -> None:

@@ -61,6 +61,8 @@ def run_suite(
     from rich.console import Console
 
     from trainer.bench import measure, reading, table
+    from trainer.bench.measured import COMPLETED
+    from trainer.errors import RunError
 
     wanted = reading.read(reading.find(suite), settings or [])
     folder = out or Path("runs") / f"bench-{wanted.suite.name}"
@@ -75,8 +77,10 @@ def run_suite(
     result = measure.measure(wanted, folder, shlex.join(["shardtune", "bench", *words]), say)
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
-        return
-    table.show(result, told)
+    else:
+        table.show(result, told)
+    if not any(row["status"] == COMPLETED for row in result["rows"]):
+        raise RunError(f"no row of {wanted.suite.name} completed; what each said stands above")
     for name in (measure.RESULT, measure.TABLE, measure.PAGE):
         say(str(folder / name))
 

@@ -23,7 +23,7 @@ COLUMNS = (
     "row",
     "tokens/s",
     "ratio",
-    "tokens/processor s",
+    "tokens / processor s",
     "ratio",
     "learned/s",
     "padding",
@@ -138,14 +138,23 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     )
     features = f" ({', '.join(hardware['features'])})" if hardware["features"] else ""
     threads = f"{suite['threads']} thread{'s' if suite['threads'] > 1 else ''} a process"
+    crowded = [row["name"] for row in result["rows"] if _shares_cores(result, row)]
+    shared = f" More threads than cores: {'; '.join(crowded)}." if crowded else ""
     complete = "" if result["complete"] else " The suite was stopped: rows are missing."
     memory = size(hardware["memory_bytes"])
     return [
         f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
         f"{result['date'][:10]}: {suite['rounds']} rounds, interleaved, of {suite['steps']['measured']} steps after "
-        f"{suite['steps']['warm_up']} to warm up.{complete}",
+        f"{suite['steps']['warm_up']} to warm up.{complete}{shared}",
     ]
+
+
+def _shares_cores(result: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a row had more threads than there are cores, on a processor."""
+    if row["status"] != COMPLETED or row["memory"]["by_kind"]["allocated"] is not None:
+        return False
+    return bool(result["suite"]["threads"] * row["plan"]["batch"]["ranks"] > result["hardware"]["cores"])
 
 
 def peaks(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.profiler import profile
+from torch.profiler import profile, record_function
 
 from trainer import ranks
 from trainer.config.log import Profile as Settings
@@ -26,6 +26,7 @@ class Profile(Callback):
         self.first, self.last = settings.steps
         self.folder, self.device, self.say = folder / FOLDER, device, say
         self._profile: profile | None = None
+        self._mark: record_function | None = None
 
     def start(self, state: State) -> None:
         """Begins here where the very next step is to be seen."""
@@ -34,8 +35,10 @@ class Profile(Callback):
     def step_end(self, state: State) -> None:
         """Marks the end of a step, writes after the last one, begins before the first."""
         if self._profile is not None:
-            self._profile.step()
-            if state.step >= self.last:
+            self._end_mark()
+            if state.step < self.last:
+                self._mark_step(state.step + 1)
+            else:
                 self._write()
         self._begin_before(state.step + 1)
 
@@ -50,10 +53,22 @@ class Profile(Callback):
             torch.cuda.memory._record_memory_history(max_entries=MOST_EVENTS)
         self._profile = profile(record_shapes=True, profile_memory=True)
         self._profile.start()
+        self._mark_step(step)
+
+    def _mark_step(self, step: int) -> None:
+        """Names what follows in the trace."""
+        self._mark = record_function(f"step {step}")
+        self._mark.__enter__()  # type: ignore[no-untyped-call]
+
+    def _end_mark(self) -> None:
+        if self._mark is not None:
+            self._mark.__exit__(None, None, None)
+            self._mark = None
 
     def _write(self) -> None:
         if self._profile is None:
             return
+        self._end_mark()
         self._profile.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         trace = self.folder / f"trace-rank-{ranks.rank()}.json.gz"

@@ -59,7 +59,7 @@ def asked(folder: Path, run: Path) -> list[list[str]]:
     ("task", "engine"),
     [
         ({}, "ddp"),
-        ({"encoder": "cross", "negatives": 3}, "torch"),
+        pytest.param({"encoder": "cross", "negatives": 3}, "torch", marks=pytest.mark.slow),
         pytest.param({}, "zero3", marks=pytest.mark.slow),
         pytest.param({"encoder": "cross", "negatives": 3}, "zero3", marks=pytest.mark.slow),
     ],

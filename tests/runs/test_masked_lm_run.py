@@ -58,6 +58,7 @@ def test_words_are_learned_and_filled_in(tmp_path: Path) -> None:
         assert filled[0]["score"] == pytest.approx(float(chances.max()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_pairs_tell_what_follows_on_two_ranks(tmp_path: Path) -> None:
     lines = [
         {"texts": [f"{thing} {thing} {year}", f"{COLOURS[thing]} {COLOURS[thing]}"]}

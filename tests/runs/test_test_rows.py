@@ -40,7 +40,7 @@ def test_the_final_model_is_measured_once(finished: Path) -> None:
     [event] = metrics(finished, "test")
     summary = read_json(finished / "summary.json")
     assert event["step"] == summary["steps"] == 8
-    assert summary["test"] == {"loss": event["loss"], "targets": event["targets"]}
+    assert summary["test"] == {"loss": event["loss"], "targets": event["targets"], **event["metrics"]}
     screen = (finished.parent / "screen.txt").read_text()
     assert "12 for the test" in screen and f"test: loss {event['loss']:.4f}" in screen
 

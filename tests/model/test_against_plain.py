@@ -230,6 +230,7 @@ def test_a_head_in_chunks_has_the_loss_of_all_logits_at_once(
     leaves = [states, *head.parameters()]
     expected = loss.of(head(states), targets)
     wanted = torch.autograd.grad(expected, leaves)
+    size = float(torch.stack([one.norm() for one in wanted]).norm())
     after = (lambda logits: logits) if by == "autograd" else None
 
     with _small_chunks():
@@ -238,4 +239,5 @@ def test_a_head_in_chunks_has_the_loss_of_all_logits_at_once(
 
     assert abs(made - expected) <= 1e-6 * expected
     for ours, theirs in zip(found, wanted, strict=True):
-        assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+        # Of two labels a bias has nearly opposite gradients, which are nothing beside the others.
+        assert (ours - theirs).norm() <= 1e-5 * max(float(theirs.norm()), 1e-2 * size)

@@ -91,6 +91,8 @@ def test_a_bad_recipe_is_refused_within_a_second(tmp_path: Path) -> None:
         ("plan", DEMO, "model.config=null", "model.tokenizer=null", "model.name=nobody/has-this"),
         ("train", DEMO, "optimizer.lr=fast"),
         ("train", "missing.yaml"),
+        ("bench", "smoke", "rounds=many"),
+        ("bench", "compare", "missing", "missing"),
     ],
     ids=" ".join,
 )

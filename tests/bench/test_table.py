@@ -50,6 +50,14 @@ def test_the_terminal_shows_rows_errors_and_growth() -> None:
     assert any(line.startswith("size seconds a token 1 ±") and line.endswith("1 holds") for line in lines)
 
 
+def test_an_exponent_above_the_theory_may_be_noise() -> None:
+    sweep = {"values": [1, 2, 4], "keys": ["batch.micro"], "fits": {"seconds_per_token": 1.0, "startup_seconds": -1.0}}
+    own = suite(variants={}, reference=None, sweeps={"size": sweep})
+    made = of(own, [[run(1000.0), run(1100.0)], [run(500.0), run(400.0)], [run(240.0), run(220.0)]])
+
+    assert [line[-1] for line in table.grown(made)] == ["holds within the noise", "faster than that"]
+
+
 def test_a_loss_says_whether_it_is_the_references() -> None:
     columns, (_, same, other) = table.lines(
         of(suite(variants={"a": None, "b": None, "c": None}), [A, B, [run(500.0, loss=2.2)] * 3])

@@ -84,9 +84,16 @@ def grown(result: Mapping[str, Any]) -> list[Line]:
     for entry in result["growth"]:
         fit = entry["fit"]
         exponent = "no fit" if fit is None else spread(fit["exponent"])
-        verdict = {None: "unknown", True: "faster than that", False: "holds"}[entry["faster"]]
-        found.append((entry["sweep"], MEASURES[entry["measure"]], exponent, f"{entry['at_most']:g}", verdict))
+        found.append((entry["sweep"], MEASURES[entry["measure"]], exponent, f"{entry['at_most']:g}", _verdict(entry)))
     return found
+
+
+def _verdict(entry: Mapping[str, Any]) -> str:
+    if entry["faster"] is None:
+        return "unknown"
+    if entry["faster"]:
+        return "faster than that"
+    return "holds" if entry["fit"]["exponent"]["mean"] <= entry["at_most"] else "holds within the noise"
 
 
 GROWTH = ("size", "what grows", "exponent", "at most", "")

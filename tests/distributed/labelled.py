@@ -117,6 +117,8 @@ def _mean_loss(settings: Classify, logits: torch.Tensor, wanted: torch.Tensor, l
     if settings.class_weights == "balanced":
         present = np.bincount(labels.targets["train"], minlength=COUNT)
         weights = torch.from_numpy(present.sum() / (COUNT * present))
+    elif isinstance(settings.class_weights, dict):
+        weights = torch.tensor([settings.class_weights[name] for name in labels.names], dtype=torch.float64)
     if settings.focal:
         # Lin et al. 2017, equation 5, divided by the weights as a weighted cross-entropy is.
         own = logits.log_softmax(1)[torch.arange(len(wanted)), wanted]

@@ -42,6 +42,12 @@ def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zer
     assert max(difference(result, expected) for result in results) <= 1e-5
 
 
+def test_a_step_that_counts_less_than_one_is_divided_by_that() -> None:
+    task = {"class_weights": {"a": 0.3, "b": 0.2, "c": 0.1}}
+    ours = labelled.gradient("bert", task, "torch", 0, 1, rows=16, global_=1, step=0)
+    assert difference(ours, labelled.reference("bert", task, 16, 0, 1)) <= 1e-5
+
+
 @pytest.mark.parametrize("micro", SPLITS)
 def test_the_mean_of_all_tokens_gives_the_gradient_of_the_plain_loop(micro: int) -> None:
     ours = labelled.pooled_gradient("torch", 0, micro, rows=16, global_=16, step=0)

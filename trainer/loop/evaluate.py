@@ -42,7 +42,8 @@ def evaluate(engine: Looks, task: Objective, windows: Windows, state: State, set
             **{f"count {name}": counted[name] for name in task.weights},
         }
     )
-    means = {name: totals[f"sum {name}"] / max(1.0, totals[f"count {name}"]) for name in task.weights}
+    counts = {name: totals[f"count {name}"] for name in task.weights}
+    means = {name: totals[f"sum {name}"] / counts[name] if counts[name] else 0.0 for name in task.weights}
     loss = sum(weight * means[name] for name, weight in task.weights.items())
     measured, classes = _measured(task, outputs)
     of_means = task.of_means(means) if isinstance(task, MeasuresMeans) else {}

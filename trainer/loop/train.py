@@ -82,7 +82,7 @@ def accumulate(engine: Engine, task: Objective, window: Window, counts: Mapping[
 
     if isinstance(task, LooksAhead):
         window = task.ahead(engine, window, begin)
-    factors = {name: weight / max(1.0, counts[name]) for name, weight in task.weights.items()}
+    factors = {name: weight / counts[name] if counts[name] else 0.0 for name, weight in task.weights.items()}
     loss = torch.zeros((), device=engine.device)
     for index, batch in enumerate(window.batches):
         if isinstance(task, LooksAhead):

@@ -77,7 +77,7 @@ def gradient(
     """The full gradient of optimizer step `step` in steps of `global_` examples."""
     settings = Classify(kind="classify", **task)
     labels = labels_of(settings, rows)
-    layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD)
+    layout = Layout(global_=global_, micro=micro, packing=False, micro_tokens=micro * 25, pad=PAD, spare=END)
     objective, body = classify.OfLabels(settings, labels), model(family, outputs_of(settings, labels))
     found: dict[str, np.ndarray] = steps.step_of(objective, body, rows_of(rows), layout, kind, zero, step)["gradients"]
     return found

@@ -42,6 +42,14 @@ def test_a_short_last_window_counts_only_its_own_rows(pair: Pair, kind: str, zer
     assert max(difference(result, expected) for result in results) <= 1e-5
 
 
+@pytest.mark.parametrize("family", ["bert", "llama", "t5"])
+@pytest.mark.parametrize(("kind", "zero"), ENGINES)
+def test_a_rank_without_a_row_waits_for_the_other(pair: Pair, kind: str, zero: int, family: str) -> None:
+    results = pair.run(labelled.gradient, family, {}, kind, zero, 2, 17, 16, 1)
+    expected = labelled.reference(family, {}, 17, 16, 1)
+    assert max(difference(result, expected) for result in results) <= 1e-5
+
+
 def test_a_step_that_counts_less_than_one_is_divided_by_that() -> None:
     task = {"class_weights": {"a": 0.3, "b": 0.2, "c": 0.1}}
     ours = labelled.gradient("bert", task, "torch", 0, 1, rows=16, global_=1, step=0)

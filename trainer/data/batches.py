@@ -47,9 +47,10 @@ class Batch:
     token_type_ids: torch.Tensor | None = None
     """Which of several texts a token belongs to [B, S]; None where no row has several."""
     labels: torch.Tensor | None = None
-    """What a classifier learns of each example: int64 [B], or float32 [B] or [B, L]; None where tokens are learned.
+    """What a classifier learns of each example: int64 [B], or float32 [B] or [B, L]; of each token: int64 [B, S]; None
+    where the next token is learned.
 
-    The example of a spare batch has IGNORED, or NaN.
+    What is not learned, such as the example of a spare batch, has IGNORED, or NaN.
     """
     more: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What a task puts beside these, by name; of B examples."""
@@ -243,7 +244,8 @@ def next_tokens(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout
 def batch_of(rows: Sequence[Encoded], layout: Layout) -> Batch:
     """The micro-batch of these rows; a spare one where there are none: one token that predicts nothing."""
     if not rows:
-        spare = Encoded(np.array([layout.pad], dtype=np.int32), np.zeros(1, dtype=np.bool_))
+        token = layout.pad if layout.spare is None else layout.spare
+        spare = Encoded(np.array([token], dtype=np.int32), np.zeros(1, dtype=np.bool_))
         return replace(batch_of([spare], layout), tokens=0)
     segments = tuple(len(row.tokens) for row in rows)
     tokens = np.concatenate([row.tokens for row in rows]).astype(np.int64)

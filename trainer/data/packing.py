@@ -29,6 +29,8 @@ class Layout:
     """Tokens of a packed micro-batch."""
     pad: int
     """The token that fills a padded row."""
+    spare: int | None = None
+    """The one token of a spare batch, where that must be another one; heads of encoder-decoders look for an end."""
     global_tokens: int | None = None
     """Tokens an optimizer step holds at most; None where examples are counted."""
 

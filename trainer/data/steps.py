@@ -76,4 +76,5 @@ def layout(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> Layout:
         packing=recipe.data.packing,
         micro_tokens=row_tokens(recipe),
         pad=padding_of(tokenizer),
+        spare=tokenizer.eos_token_id,
     )

@@ -69,6 +69,19 @@ def test_wrong_candidates_are_named(tmp_path: Path) -> None:
     assert "ranked.jsonl:81: relevance holds 2 numbers for 4 candidates; each needs one" in done.stderr
 
 
+def test_no_query_with_a_right_candidate_is_told(tmp_path: Path) -> None:
+    done = shardtune("train", str(write(tmp_path, [{**row, "relevance": [0, 0, 0, 0]} for row in rows()])))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "none of its 80 queries has a candidate to learn from" in done.stderr
+
+
+def test_candidates_that_a_cut_makes_alike_are_told(tmp_path: Path) -> None:
+    long = [{**row, "query": row["query"] + " or not" * 40} for row in rows()]
+    done = shardtune("train", str(write(tmp_path, long)))
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "data.max_length" in done.stderr
+
+
 def test_too_few_queries_with_a_right_candidate_are_refused(tmp_path: Path) -> None:
     useless = [{**row, "relevance": [0, 0, 0, 0]} for row in rows()]
     done = shardtune("train", str(write(tmp_path, [*rows()[:10], *useless[10:]])))

@@ -43,4 +43,11 @@ def fit(
     if not set(needed) <= set(cut.tokens.tolist()):
         why = f"has {length:,} tokens, and data.max_length: {room} cuts off an entity; raise it"
         return LeftOut("learned part cut off", source, line, why, length)
+    if format == "ranking" and _alike(cut.apart()):
+        why = f"has candidates of up to {length:,} tokens, and data.max_length: {room} cuts off what tells them apart"
+        return LeftOut("learned part cut off", source, line, f"{why}; raise it", room)
     return [cut]
+
+
+def _alike(texts: Sequence[Encoded]) -> bool:
+    return all(np.array_equal(text.tokens, texts[0].tokens) for text in texts[1:])

@@ -243,6 +243,10 @@ def _nothing_left(key: str, room: int, counts: Mapping[str, int], tokens: Mappin
         return Problem("data.max_length", f"{message} {least:,} to {most:,} tokens; raise it")
     if "cleaned away" in tokens:
         return Problem("data.clean", f"leaves out all {counts['cleaned away']:,} rows of {key}; ask for less")
+    if "no positive candidate" in tokens:
+        lacking = counts["no positive candidate"]
+        message = f"none of its {lacking:,} queries has a candidate to learn from: a right one beside a wrong one"
+        return Problem(key, message)
     rows = counts.get("nothing learned", 0)
     return Problem(
         key, f"none of its {rows:,} rows holds anything to learn; check the format, and that answers are not empty"

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from trainer.tasks.pooled import PooledModel
 
+GRADES = {"low": "bad", "middle": "fair", "high": "good"}
 WORDS = {"warm": ["sun", "beach", "summer", "desert"], "cold": ["snow", "ice", "winter", "frost"]}
 
 
@@ -137,31 +138,55 @@ def test_rows_without_their_label_are_named(tmp_path: Path) -> None:
     assert f"labelled.jsonl:{first + 2}: label is a list; set task.problem: multiple" in done.stderr
 
 
-def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:
-    grades = {"low": "bad", "middle": "fair", "high": "good"}
+def write_graded(folder: Path, **sections: Any) -> Path:
+    path = folder / "graded.jsonl"
     graded = [
         {"text": f"In place {place} it was {word}.", "label": grade}
-        for grade, word in grades.items()
+        for grade, word in GRADES.items()
         for place in range(24)
     ]
-    path = tmp_path / "graded.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in graded))
-    task = {"kind": "classify", "problem": "ordinal", "labels": list(grades)}
-    evaluate = {"every": 20, "metric": "mae"}
     data = {"train": [{"path": str(path), "format": "text"}], "validation": {"fraction": 0.2, "stratify": "label"}}
-    done = shardtune("train", str(write(tmp_path, task=task, data=data, evaluate=evaluate, train={"max_steps": 60})))
+    settings: dict[str, Any] = {
+        "task": {"kind": "classify", "problem": "ordinal", "labels": list(GRADES)},
+        "data": data,
+        "evaluate": {"every": 20, "metric": "mae"},
+        "train": {"max_steps": 60},
+    }
+    return write(folder, **{**settings, **sections})
+
+
+def said_of_grades(folder: Path) -> list[dict[str, Any]]:
+    asked = folder / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"text": f"In place 3 it was {word}."}) + "\n" for word in GRADES.values()))
+    said = shardtune("predict", str(folder / "run"), "--input", str(asked))
+    assert said.returncode == 0, said.stdout + said.stderr
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:
+    done = shardtune("train", str(write_graded(tmp_path)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_json(tmp_path / "run" / "summary.json")["best"]["mae"] <= 0.1
-    asked = tmp_path / "asked.jsonl"
-    asked.write_text("".join(json.dumps({"text": f"In place 3 it was {word}."}) + "\n" for word in grades.values()))
-    said = shardtune("predict", str(tmp_path / "run"), "--input", str(asked))
-    assert said.returncode == 0, said.stdout + said.stderr
-    rows_said = [json.loads(line) for line in said.stdout.splitlines()]
-    assert [row["label"] for row in rows_said] == list(grades)
-    assert all(sum(row["scores"].values()) == pytest.approx(1.0) for row in rows_said)
+    told = said_of_grades(tmp_path)
+    assert [row["label"] for row in told] == list(GRADES)
+    assert all(sum(row["scores"].values()) == pytest.approx(1.0) for row in told)
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model").config
     assert config.id2label == {0: "above low", 1: "above middle"}
-    assert config.ordinal_labels == list(grades)
+    assert config.ordinal_labels == list(GRADES)
+
+
+@pytest.mark.slow
+def test_an_adapter_tells_labels_of_an_order_too(tmp_path: Path) -> None:
+    base, adapted = tmp_path / "base", tmp_path / "adapted"
+    for folder in (base, adapted):
+        folder.mkdir()
+    assert shardtune("train", str(write(base, train={"max_steps": 2}))).returncode == 0
+    model = {"name": str(base / "run" / "model"), "config": None, "tokenizer": None}
+    sections = {"model": model, "adapter": {"kind": "lora", "r": 4}, "optimizer": {"lr": 2e-2}}
+    done = shardtune("train", str(write_graded(adapted, **sections)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["label"] for row in said_of_grades(adapted)] == list(GRADES)
 
 
 def test_the_mean_of_all_tokens_is_read_too(tmp_path: Path) -> None:

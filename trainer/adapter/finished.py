@@ -9,9 +9,9 @@ from transformers.utils import logging
 
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
-from trainer.model.load import DTYPES, head_for
+from trainer.model.load import DTYPES, ORDINAL, head_for
 
-OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id")
+OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id", ORDINAL)
 """What a configuration says of a head, which that of the weights below an adapter does not know."""
 
 
@@ -45,7 +45,7 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
         config = AutoConfig.from_pretrained(recipe.model.name, revision=recipe.model.revision, **trusted)
         own = AutoConfig.from_pretrained(result, **trusted)
         for name in OF_HEADS:
-            setattr(config, name, getattr(own, name))
+            setattr(config, name, getattr(own, name, None))
         base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys)
     except (OSError, ValueError) as error:
         message = f"{recipe.model.name}, which {result} stands on, does not load: {str(error).splitlines()[0]}"

@@ -154,13 +154,16 @@ def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str 
             settings.name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
         _check_head(recipe, config, "model.name")
+        # What a configuration does not know from the first is refused as a keyword.
+        for name, value in head.items():
+            setattr(config, name, value)
         model: PreTrainedModel = kind.from_pretrained(
             settings.name,
+            config=config,
             revision=settings.revision,
             dtype=DTYPES[settings.dtype],
             attn_implementation=attention,
             trust_remote_code=settings.trust_remote_code,
-            **head,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -173,7 +173,7 @@ def told(problem: str, names: Sequence[str], logits: torch.Tensor) -> list[dict[
 def _names(model: PreTrainedModel) -> list[str]:
     """The labels of a finished model."""
     own = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    return list(getattr(model.config, ORDINAL, own))
+    return list(getattr(model.config, ORDINAL, None) or own)
 
 
 def _chances(problem: str, logits: torch.Tensor) -> torch.Tensor:

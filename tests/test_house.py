@@ -92,9 +92,12 @@ def _files(folder: str, *others: str) -> set[str]:
 
 BESIDE_TASKS = (
     "answer_metrics",
+    "answering",
     "class_table",
     "eyes",
     "heads",
+    "joint_metrics",
+    "joint_model",
     "kg_encoders",
     "kg_model",
     "label_metrics",

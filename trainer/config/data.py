@@ -15,6 +15,7 @@ Format = Literal[
     "table",
     "triples",
     "words",
+    "entities",
     "relation",
     "triple",
     "ranking",

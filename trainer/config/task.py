@@ -7,6 +7,7 @@ from pydantic import Field
 from trainer.config.causal_lm import CausalLM
 from trainer.config.classify import Classify
 from trainer.config.image_text import ImageText
+from trainer.config.joint_relations import JointRelations
 from trainer.config.kg_completion import KgCompletion
 from trainer.config.masked_lm import MaskedLM
 from trainer.config.multi_task import MultiTask
@@ -18,7 +19,17 @@ from trainer.config.token_labels import TokenLabels
 FALLING = ("loss", "perplexity", "rmse", "mae")
 """The metrics of which less is better."""
 Task = Annotated[
-    CausalLM | Seq2Seq | MaskedLM | Classify | TokenLabels | Relations | KgCompletion | Rerank | ImageText | MultiTask,
+    CausalLM
+    | Seq2Seq
+    | MaskedLM
+    | Classify
+    | TokenLabels
+    | Relations
+    | JointRelations
+    | KgCompletion
+    | Rerank
+    | ImageText
+    | MultiTask,
     Field(discriminator="kind"),
 ]
 BY_KIND = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in get_args(get_args(Task)[0])}

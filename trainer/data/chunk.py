@@ -17,6 +17,7 @@ from trainer.data.label_noise import text_of
 from trainer.data.leakage import prompt_digest
 from trainer.data.row import LeftOut
 from trainer.data.split import count_targets
+from trainer.data.words import begins
 from trainer.errors import Problem
 
 KINDS: Mapping[str, type] = {
@@ -189,6 +190,6 @@ class Making:
         assert row.words is not None, "tags stand beside words"
         numbers = [self._marks.setdefault(tag, len(self._marks)) for tag in tags]
         marks = np.full(len(row.tokens), EMPTY["marks"], dtype=np.int32)
-        first = (row.words >= 0) & np.append(True, row.words[1:] != row.words[:-1])
+        first = begins(row.words)
         marks[first] = np.array(numbers, dtype=np.int32)[row.words[first]]
         return replace(row, marks=marks)

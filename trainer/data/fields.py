@@ -18,6 +18,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "table": ("table", "caption", "question", "answer"),
     "triples": ("triples", "head", "relation", "tail", "question", "answer", "names", "descriptions"),
     "words": ("words", "tags"),
+    "entities": ("words", "entities", "relations"),
     "relation": ("text", "head", "tail"),
     "triple": (),
     "ranking": ("query", "candidates"),

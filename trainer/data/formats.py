@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trainer.config.data import Data, Format, Source
 from trainer.data.chat import chat
+from trainer.data.entities import entities
 from trainer.data.example import Example, Piece
 from trainer.data.fields import FIELDS, Fields, Wrong
 from trainer.data.image_text import image, image_text
@@ -95,6 +96,7 @@ _PARSERS: Mapping[str, Callable[[Fields], Example]] = {
     "table": table,
     "triples": triples,
     "words": words,
+    "entities": entities,
     "relation": relation,
     "triple": triple,
     "ranking": ranking,

@@ -34,6 +34,11 @@ class Layout:
     global_tokens: int | None = None
     """Tokens an optimizer step holds at most; None where examples are counted."""
 
+    @classmethod
+    def padded(cls, pad: int) -> "Layout":
+        """That of rows which belong to no step."""
+        return cls(global_=1, micro=1, packing=False, micro_tokens=1, pad=pad)
+
 
 def step_starts(lengths: Lengths, layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where each step of the rows in this order begins, and the end [steps + 1]."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from trainer.config.data import Source
+from trainer.config.joint_relations import RELATIONS
 from trainer.config.task import Task
 from trainer.config.token_labels import wrong_in
 from trainer.data.example import Example
@@ -68,6 +69,24 @@ def _tagged(task: Any, row: Row, source: Source, key: str, answered: bool) -> Ex
     return example
 
 
+def _related(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
+    """Words, the entities among them and their relations, of the types that the task names."""
+    example = parse(row, source, key, answered=answered)
+    if isinstance(example, Problem) or not answered:
+        return example
+    types = {tag.partition("-")[2].rpartition(" ")[0] for tag in example.tags if tag.startswith("B-")}
+    for name, known, found in (
+        ("entities", task.entities, types),
+        ("relations", task.relations, {label for *_, label in example.columns[RELATIONS]}),
+    ):
+        unknown = sorted(found - {*known}) if known is not None else []
+        if unknown:
+            column = source.fields.get(name, name)
+            message = f"{column} holds {unknown[0]}, which is none of task.{name}{did_you_mean(unknown[0], known)}"
+            return row.bad(message)
+    return example
+
+
 def _triple(task: Any, row: Row, source: Source, key: str, answered: bool) -> Example | Problem:
     """An entity, a relation and another entity, in the columns that the task names."""
     try:
@@ -106,6 +125,7 @@ def _source_and_target(task: Any, row: Row, source: Source, key: str, answered: 
 
 _READERS: Mapping[str, Callable[[Any, Row, Source, str, bool], Example | Problem]] = {
     "classify": _labelled,
+    "joint_relations": _related,
     "kg_completion": _triple,
     "masked_lm": _shown,
     "multi_task": _of_its_task,

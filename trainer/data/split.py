@@ -66,6 +66,14 @@ class Split:
         marks: Tokens = self._part("marks", row)
         return marks
 
+    def present_marks(self) -> list[int]:
+        """The marks that stand in any of the examples, sorted; -1 is none."""
+        marks = self._arrays["marks"]
+        starts, ends = self._of("starts"), self._of("starts") + self.lengths
+        mine = np.bincount(starts, minlength=len(marks) + 1) - np.bincount(ends, minlength=len(marks) + 1)
+        found = np.unique(marks[np.cumsum(mine[:-1]) > 0])
+        return [int(mark) for mark in found if mark >= 0]
+
     def example(self, row: int) -> Encoded:
         """All of one example."""
         optional = {name: self._part(name, row) for name in ("types", "parts", "marks") if name in self._arrays}

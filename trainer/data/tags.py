@@ -30,7 +30,7 @@ class Tags:
 def of_corpus(task: TokenLabels, corpus: "Corpus") -> Tags:
     """What a tagger learns; DataError where the training rows hold one tag alone, or others one that they lack."""
     marks = {split: corpus.marks(split) for split in corpus.rows}
-    used = {split: _used(corpus, split) for split in corpus.rows}
+    used = {split: corpus.split(split).present_marks() for split in corpus.rows}
     names = task.labels or tuple(
         sorted((marks["train"][mark] for mark in used["train"]), key=lambda tag: (tag != OUTSIDE, tag))
     )
@@ -49,15 +49,6 @@ def of_corpus(task: TokenLabels, corpus: "Corpus") -> Tags:
             for split, held in marks.items()
         },
     )
-
-
-def _used(corpus: "Corpus", split: str) -> list[int]:
-    """The marks of a split's own rows."""
-    examples = corpus.split(split)
-    found: set[int] = set()
-    for row in range(len(examples)):
-        found.update(np.unique(examples.marks(row)).tolist())
-    return sorted(found - {-1})
 
 
 def _unseen(corpus: "Corpus", split: str, mark: int, tag: str, names: tuple[str, ...]) -> Problem:

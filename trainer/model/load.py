@@ -43,6 +43,7 @@ HEADS = {
     "rerank": AutoModelForSequenceClassification,
     "seq2seq": AutoModelForSeq2SeqLM,
     "image_text": AutoModelForImageTextToText,
+    "joint_relations": AutoModel,
     "kg_completion": AutoModel,
     "masked_lm": AutoModelForMaskedLM,
     "multi_task": AutoModel,

@@ -146,7 +146,7 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
     assert isinstance(recipe.task, Classify), "the table names the kind"
     problem, names = recipe.task.problem, _names(model)
     module = Classifier(model, recipe.task)
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+    layout = Layout.padded(padding_of(tokenizer))
 
     looks = Looks.of(recipe) if only_images(recipe.data) else None
 

@@ -48,7 +48,7 @@ class OfGraph:
     def __init__(self, settings: KgCompletion, graph: Graph, pad: int, seed: int) -> None:
         """`pad` fills texts up."""
         self.settings, self.graph, self.seed = settings, graph, seed
-        self.layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=pad)
+        self.layout = Layout.padded(pad)
 
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """As the protocol says: filtered, over all entities, of both questions of each triple."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.load import recipe_of
@@ -16,9 +16,8 @@ from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.graph import joined
-from trainer.data.packing import Layout
-from trainer.data.tokenizer import padding_of
 from trainer.data.triple import INVERSE, readable
+from trainer.tasks.answering import Answering
 from trainer.tasks.heads import read_heads, read_settings
 from trainer.tasks.kg_encoders import TOGETHER, BiEncoder, CrossEncoder
 from trainer.tasks.kg_encoders import Encoder as Body
@@ -33,7 +32,7 @@ BEST = 10
 """Entities that a prediction tells."""
 
 
-class KgModel:
+class KgModel(Answering):
     """A body with its head, the tokenizer and the entities.
 
     model = KgModel.from_pretrained("runs/umls/model")
@@ -42,18 +41,12 @@ class KgModel:
     """
 
     def __init__(self, encoder: Body, tokenizer: PreTrainedTokenizerBase, entities: Sequence[str]) -> None:
-        self.encoder, self.tokenizer, self.entities = encoder.eval(), tokenizer, tuple(entities)
-        self.layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+        super().__init__(encoder, tokenizer)
+        self.encoder, self.entities = encoder, tuple(entities)
         # The rows of a run go the same way.
         self._encoder = Encoder(recipe_of(_READS), tokenizer)
         self.encoded = [self._tokens(entity) for entity in self.entities]
         self._of_entities: torch.Tensor | None = None
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "KgModel":
-        """The model of a folder that a run saved; OSError where it holds none."""
-        place = Path(folder)
-        return cls.beside(AutoModel.from_pretrained(place), place, AutoTokenizer.from_pretrained(place))
 
     @classmethod
     def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "KgModel":
@@ -67,7 +60,7 @@ class KgModel:
 
         module = CrossEncoder(body, before_each, len(settings["entities"]))
         read_heads(folder, module.heads)
-        made = cls(module.to(body.device), tokenizer, settings["entities"])
+        made = cls(module, tokenizer, settings["entities"])
         return made
 
     def rank(self, entity: str, relation: str, *, back: bool = False, best: int = BEST) -> list[tuple[str, float]]:
@@ -79,7 +72,6 @@ class KgModel:
     @torch.inference_mode()
     def best(self, questions: Sequence[Encoded], best: int = BEST) -> list[list[tuple[str, float]]]:
         """The likeliest entities for each question: cosines of two encodings, or probabilities of one text."""
-        device = self.encoder.model.device
         if isinstance(self.encoder, BiEncoder):
             scores = self._encoded(self.encoder, questions) @ self._every(self.encoder).T
         else:
@@ -88,7 +80,9 @@ class KgModel:
             for question in questions:
                 texts = [joined(question, entity) for entity in self.encoded]
                 parts = [texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER)]
-                rows.append(torch.cat([self.encoder.scores(batch_of(part, self.layout).to(device)) for part in parts]))
+                rows.append(
+                    torch.cat([self.encoder.scores(batch_of(part, self.layout).to(self.device)) for part in parts])
+                )
             scores = torch.stack(rows).sigmoid()
         values, numbers = scores.float().topk(min(best, len(self.entities)), dim=-1)
         return [
@@ -103,8 +97,7 @@ class KgModel:
 
     def _encoded(self, encoder: BiEncoder, texts: Sequence[Encoded]) -> torch.Tensor:
         parts = [texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER)]
-        device = encoder.model.device
-        return torch.cat([encoder.encode(batch_of(part, self.layout).to(device)) for part in parts])
+        return torch.cat([encoder.encode(batch_of(part, self.layout).to(self.device)) for part in parts])
 
     def _tokens(self, entity: str, relation: str | None = None) -> Encoded:
         texts = (readable(entity),) if relation is None else (readable(entity), relation)

@@ -11,6 +11,8 @@ from trainer.data.corpus import Corpus
 from trainer.tasks import (
     causal_lm,
     image_text,
+    joint_model,
+    joint_relations,
     kg_completion,
     kg_model,
     masked_lm,
@@ -30,6 +32,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
     "classify": pooled.objective,
     "seq2seq": seq2seq.objective,
     "image_text": image_text.objective,
+    "joint_relations": joint_relations.objective,
     "kg_completion": kg_completion.objective,
     "masked_lm": masked_lm.objective,
     "multi_task": multi_task.objective,
@@ -39,6 +42,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": pooled.predictor,
+    "joint_relations": joint_model.predictor,
     "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,
     "multi_task": multi_model.predictor,

@@ -198,7 +198,7 @@ def _head_of(model: PreTrainedModel) -> nn.Module | None:
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """The likeliest tokens for each mask of a text, with their probabilities."""
     module = MaskedModel(model)
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+    layout = Layout.padded(padding_of(tokenizer))
 
     def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
         batch = batch_of([row.encoded for row in rows], layout).to(model.device)

@@ -7,26 +7,20 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from trainer.config.load import recipe_of
 from trainer.config.multi_task import Member
 from trainer.config.recipe import Recipe
-from trainer.data.batches import batch_of
-from trainer.data.encode import Encoder
-from trainer.data.encoded import Encoded
-from trainer.data.example import Example, Piece
-from trainer.data.packing import Layout
-from trainer.data.tokenizer import padding_of
 from trainer.tasks import classify, tag_model
+from trainer.tasks.answering import Answering
 from trainer.tasks.heads import WEIGHTS, read_heads, read_settings
 from trainer.tasks.multi_task import VARIANCES, SharedBody, member_without_rows
 from trainer.tasks.objective import Asked, Predict
 from trainer.tasks.token_labels import OfTags
 
 
-class MultiTaskModel:
+class MultiTaskModel(Answering):
     """A body with the heads of several tasks, and the tokenizer.
 
     model = MultiTaskModel.from_pretrained("runs/my/model")
@@ -35,14 +29,8 @@ class MultiTaskModel:
     """
 
     def __init__(self, module: SharedBody, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.module, self.tokenizer = module.eval(), tokenizer
-        self.layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "MultiTaskModel":
-        """The model of a folder that a run saved; OSError where it holds none."""
-        place = Path(folder)
-        return cls.beside(AutoModel.from_pretrained(place), place, AutoTokenizer.from_pretrained(place))
+        super().__init__(module, tokenizer)
+        self.module = module
 
     @classmethod
     def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskModel":
@@ -53,40 +41,22 @@ class MultiTaskModel:
             members[name] = member_without_rows(task, settings["labels"])
         module = SharedBody(body, members, learned=_has_variances(folder))
         read_heads(folder, module.heads)
-        return cls(module.to(body.device), tokenizer)
+        return cls(module, tokenizer)
 
     def predict(self, name: str, rows: Sequence[str | Sequence[str]]) -> list[dict[str, Any]]:
         """What a task says to texts, or to lists of words; ValueError for a name that is none."""
         if name not in self.module.members:
             raise ValueError(f"{name} is no task of this model; it has {', '.join(self.module.members)}")
-        made = [_example(row) for row in rows]
-        encoder = Encoder(recipe_of(_READS), self.tokenizer)
-        encoded = [row for row in encoder.encode(made) if isinstance(row, Encoded)]
-        asked = [Asked(row, words=one.words, task=name) for row, one in zip(encoded, made, strict=True)]
-        return self.told(name, asked)
+        return self.told(name, self.asked(rows))
 
     @torch.inference_mode()
     def told(self, name: str, rows: Sequence[Asked]) -> list[dict[str, Any]]:
         """What a task says to rows."""
         member = self.module.members[name]
-        batch = batch_of([row.encoded for row in rows], self.layout).to(self.module.model.device)
-        logits = self.module.logits(batch)[name].float()
+        logits = self.module.logits(self.batch(rows))[name].float()
         if isinstance(member, OfTags):
             return tag_model.told(member.settings.scheme, member.names, rows, logits, None)
         return classify.told(member.settings.problem, member.names, logits)
-
-
-_READS: dict[str, Any] = {
-    "model": {"name": "-"},
-    "task": {"kind": "classify"},
-    "data": {"train": [{"path": "-", "format": "text"}]},
-}
-
-
-def _example(row: str | Sequence[str]) -> Example:
-    if isinstance(row, str):
-        return Example("", 0, pieces=(Piece(row, learned=False),))
-    return Example("", 0, words=tuple(row))
 
 
 def _has_variances(folder: Path) -> bool:

@@ -9,19 +9,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.classify import Classify
 from trainer.config.recipe import Recipe
 from trainer.data import targets
-from trainer.data.batches import Batch, batch_of
+from trainer.data.batches import Batch
 from trainer.data.corpus import Corpus
-from trainer.data.packing import Layout
 from trainer.data.targets import Labels
-from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.tasks import classify
+from trainer.tasks.answering import Answering
 from trainer.tasks.classify import Classifier, OfLabels
 from trainer.tasks.heads import new_head, read_heads, read_settings
 from trainer.tasks.objective import Asked, Predict
@@ -86,7 +85,7 @@ class PooledClassifier(Classifier):
         return logits
 
 
-class PooledModel:
+class PooledModel(Answering):
     """What a run with `task.pooling: mean` made: a body with its head and its tokenizer.
 
     model = PooledModel.from_pretrained("runs/classify/model")
@@ -96,13 +95,8 @@ class PooledModel:
     def __init__(
         self, module: PooledClassifier, tokenizer: PreTrainedTokenizerBase, problem: str, names: Sequence[str]
     ) -> None:
-        self.module, self.tokenizer, self.problem, self.names = module.eval(), tokenizer, problem, tuple(names)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "PooledModel":
-        """The model of a folder that a run saved; OSError where it holds none."""
-        place = Path(folder)
-        return cls.beside(AutoModel.from_pretrained(place), place, AutoTokenizer.from_pretrained(place))
+        super().__init__(module, tokenizer)
+        self.module, self.problem, self.names = module, problem, tuple(names)
 
     @classmethod
     def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "PooledModel":
@@ -111,18 +105,16 @@ class PooledModel:
         settings, names = Classify(**held["task"]), held["labels"]
         module = PooledClassifier(body, settings, OfLabels(settings, Labels(tuple(names))).outputs)
         read_heads(folder, module.heads)
-        return cls(module.to(body.device), tokenizer, settings.problem, names)
+        return cls(module, tokenizer, settings.problem, names)
 
     @torch.inference_mode()
-    def told(self, batch: Batch) -> list[dict[str, Any]]:
+    def told(self, rows: Sequence[Asked]) -> list[dict[str, Any]]:
         """The label of each row and the probability of each, or its number."""
-        return classify.told(self.problem, self.names, self.module.logits(batch.to(self.module.model.device)).float())
+        return classify.told(self.problem, self.names, self.module.logits(self.batch(rows)).float())
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The same for texts."""
-        taken = self.tokenizer(list(texts), padding=True, return_tensors="pt")
-        ids, mask = taken["input_ids"], taken["attention_mask"]
-        return self.told(Batch(ids, ids, ids, mask, None, int(mask.sum())))
+        return self.told(self.asked(texts))
 
 
 def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> OfLabels:
@@ -137,10 +129,4 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
     """What a run of either pooling says to rows."""
     if not isinstance(recipe.task, Classify) or recipe.task.pooling != "mean":
         return classify.predictor(recipe, result, tokenizer, model)
-    pooled = PooledModel.beside(model, result, tokenizer)
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
-
-    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
-        return pooled.told(batch_of([row.encoded for row in rows], layout))
-
-    return predict
+    return PooledModel.beside(model, result, tokenizer).told

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -21,14 +21,13 @@ from trainer.config.data import Source
 from trainer.config.recipe import Recipe
 from trainer.config.relations import MARKERS, Relations
 from trainer.data import targets
-from trainer.data.batches import Batch, batch_of
+from trainer.data.batches import Batch
 from trainer.data.corpus import Corpus
 from trainer.data.formats import parse
-from trainer.data.packing import Layout
 from trainer.data.row import Row
 from trainer.data.targets import Labels
-from trainer.data.tokenizer import padding_of
 from trainer.errors import DataError, Problem, RecipeError
+from trainer.tasks.answering import Answering
 from trainer.tasks.classify import OfLabels, real
 from trainer.tasks.heads import new_head, read_heads, read_settings
 from trainer.tasks.objective import OUTPUTS, Asked, Predict
@@ -142,7 +141,7 @@ class RelationClassifier(Reader):
         return self.logits(batch)
 
 
-class RelationModel:
+class RelationModel(Answering):
     """What a finished run made: a body, its head and its tokenizer.
 
     model = RelationModel.from_pretrained("runs/relations/model")
@@ -150,31 +149,21 @@ class RelationModel:
     """
 
     def __init__(self, module: RelationClassifier, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> None:
-        self.module, self.tokenizer, self.labels = module.eval(), tokenizer, tuple(labels)
+        super().__init__(module, tokenizer)
+        self.module, self.labels = module, tuple(labels)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "RelationModel":
-        """The model of a folder that a run saved; OSError where it holds none."""
-        place = Path(folder)
-        tokenizer, settings = AutoTokenizer.from_pretrained(place), read_settings(place)
-        return cls.beside(AutoModel.from_pretrained(place), place, tokenizer, settings["labels"])
-
-    @classmethod
-    def beside(
-        cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
-    ) -> "RelationModel":
+    def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "RelationModel":
         """A loaded body with the head of a folder."""
+        labels = read_settings(folder)["labels"]
         module = RelationClassifier(body, _starts(tokenizer), len(labels))
         read_heads(folder, module.heads)
-        return cls(module.to(body.device), tokenizer, labels)
+        return cls(module, tokenizer, labels)
 
     @torch.inference_mode()
-    def scores(self, texts: Sequence[str]) -> torch.Tensor:
+    def scores(self, rows: Sequence[Asked]) -> torch.Tensor:
         """The probability of each label [B, L] for texts whose entities stand between the marks."""
-        taken = self.tokenizer(list(texts), padding=True, return_tensors="pt").to(self.module.model.device)
-        ids = taken["input_ids"]
-        batch = Batch(ids, ids, ids, taken["attention_mask"], None, int(taken["attention_mask"].sum()))
-        return self.module.logits(batch).float().softmax(dim=1)
+        return self.module.logits(self.batch(rows)).float().softmax(dim=1)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """The relation in each row {text, head, tail}; DataError for a wrong one."""
@@ -184,19 +173,15 @@ class RelationModel:
             if isinstance(example, Problem):
                 raise DataError([example])
             texts.append(example.pieces[0].text)
-        return [self.labels[number] for number in self.scores(texts).argmax(dim=1).tolist()]
+        return [self.labels[number] for number in self.scores(self.asked(texts)).argmax(dim=1).tolist()]
 
 
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """The likeliest relation, and the probability of each."""
-    names = read_settings(result)["labels"]
-    module = RelationModel.beside(model, result, tokenizer, names).module
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+    related = RelationModel.beside(model, result, tokenizer)
 
     def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
-        batch = batch_of([row.encoded for row in rows], layout).to(model.device)
-        chances = module.logits(batch).float().softmax(dim=1).tolist()
-        scores = [dict(zip(names, each, strict=True)) for each in chances]
+        scores = [dict(zip(related.labels, each, strict=True)) for each in related.scores(rows).tolist()]
         return [{"relation": max(each, key=each.__getitem__), "scores": each} for each in scores]
 
     return predict

@@ -170,7 +170,7 @@ def _by_query(values: torch.Tensor, sizes: torch.Tensor) -> list[torch.Tensor]:
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
     """The candidates in their order, the best first."""
     module = Ranker(model)
-    layout = Layout(global_=1, micro=1, packing=False, micro_tokens=1, pad=padding_of(tokenizer))
+    layout = Layout.padded(padding_of(tokenizer))
 
     def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
         found = []

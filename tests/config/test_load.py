@@ -21,7 +21,8 @@ data:
 """
 
 FORMATS = (
-    "completion, instruction, chat, text, pair, table, triples, words, relation, triple, ranking, image, image_text"
+    "completion, instruction, chat, text, pair, table, triples, words, entities, relation, triple, ranking, image, "
+    "image_text"
 )
 
 

@@ -48,7 +48,7 @@ def write(folder: Path, lines: list[dict[str, Any]] | None = None, **sections: A
         "batch": {"micro": 8, "global": 16},
         "optimizer": {"lr": 3e-3},
         "train": {"max_steps": 100},
-        "evaluate": {"every": 25, "metric": "f1", "mode": "max"},
+        "evaluate": {"every": 50},
     }
     return write_recipe(folder, **{**settings, **sections})
 
@@ -62,11 +62,10 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_it_learns_both(finished: Path) -> None:
-    summary = read_json(finished / "summary.json")
-    assert summary["best"]["f1"] >= 0.9
     found = metrics(finished, "validation")[-1]["metrics"]
     of_entities = {"entity_f1", "entity_precision", "entity_recall"}
     assert found.keys() == {"f1", "precision", "recall", "boundaries_f1", *of_entities}
+    assert found["f1"] >= 0.9
     assert found["entity_f1"] >= 0.9
 
 

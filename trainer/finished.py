@@ -20,7 +20,6 @@ from trainer.data import asked, steps
 from trainer.data import corpus as corpora
 from trainer.data import tokenizer as tokenizers
 from trainer.data.answers import answer, several
-from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
 from trainer.data.example import Example
 from trainer.data.result import result_of
@@ -140,12 +139,12 @@ def _says(run: Finished, source: Source) -> Callable[[list[Example]], list[dict[
     recipe, device = run.recipe, engines.device()
     if recipe.task.kind not in PREDICTORS:
         return lambda examples: _answers(run, source, examples)
-    encoder = Encoder(recipe, run.tokenizer)
+    tokens_of = asked.before_answers if recipe.task.kind == "image_text" else asked.encoded
     model = load_finished(recipe, run.result, len(run.tokenizer), device)
     predicts = PREDICTORS[recipe.task.kind](recipe, run.result, run.tokenizer, model)
 
     def says(examples: list[Example]) -> list[dict[str, Any]]:
-        rows = asked.encoded(recipe, encoder, examples)
+        rows = tokens_of(recipe, run.tokenizer, examples)
         pairs = zip(rows, examples, strict=True)
         sound = [
             Asked(row, example.images, example.words, example.parts, source.task or "")

@@ -82,6 +82,19 @@ def test_a_finished_run_is_measured(finished: Path) -> None:
     assert json.loads(done.stdout)["metrics"]["loss"] == pytest.approx(told["loss"], rel=1e-4)
 
 
+def test_a_finished_run_answers(finished: Path, base: Path) -> None:
+    rows = [json.loads(line) for line in (base / "rows.jsonl").read_text().splitlines()]
+    asked = [{"image": row["image"], "question": row["question"]} for row in rows]
+    said = {"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "red"}]}
+    (base / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*asked, said]))
+    done = shardtune("predict", str(finished), "--input", str(base / "asked.jsonl"), "batch.micro=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *found, last = [json.loads(line) for line in done.stdout.splitlines()]
+    right = [one["answer"] == row["answer"] for one, row in zip(found, rows, strict=True)]
+    assert sum(right) / len(right) >= 0.8
+    assert "asks for no answer" in last["why"]
+
+
 def test_rows_may_hold_their_images(base: Path, tmp_path: Path) -> None:
     import base64
 

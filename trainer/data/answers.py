@@ -24,6 +24,7 @@ _ROWS, _TOKENS = 64, 16_384
 """Rows and tokens that are answered at a time."""
 TEMPERATURE = 0.7
 """What the logits of drawn answers are divided by."""
+ASKS_NOTHING = "ends with a message of the assistant, so it asks for no answer"
 _PROBE = "a"
 """An answer that shows where answers begin, and what they end with."""
 
@@ -92,9 +93,9 @@ def _prompts(
     encoder = Encoder(own.model_copy(update={"data": own.data.model_copy(update=data)}), tokenizer)
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | {encoder.eos}
     prompts = []
-    for example, encoded in zip(examples, encoder.encode([_probed(example) for example in examples]), strict=True):
-        if example.messages and example.messages[-1]["role"] == "assistant":
-            prompts.append(_Prompt([], wrong="ends with a message of the assistant, so it asks for no answer"))
+    for example, encoded in zip(examples, encoder.encode([probed(example) for example in examples]), strict=True):
+        if asks_nothing(example):
+            prompts.append(_Prompt([], wrong=ASKS_NOTHING))
         elif isinstance(encoded, Problem):
             prompts.append(_Prompt([], wrong=encoded.message))
         else:
@@ -108,8 +109,13 @@ def _prompts(
     return prompts
 
 
-def _probed(example: Example) -> Example:
-    """The example with an answer."""
+def asks_nothing(example: Example) -> bool:
+    """Whether a conversation has its answer."""
+    return bool(example.messages) and example.messages[-1]["role"] == "assistant"
+
+
+def probed(example: Example) -> Example:
+    """The example with an answer, so that its tokens show where one begins and how it ends."""
     if example.messages:
         return replace(example, messages=(*example.messages, {"role": "assistant", "content": _PROBE}))
     [prompt] = example.pieces

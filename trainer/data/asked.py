@@ -1,9 +1,11 @@
 """Rows that a finished run is asked about; they need not hold what was learned."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trainer.config.data import PseudoLabel, Source
 from trainer.config.recipe import Recipe
+from trainer.data.answers import ASKS_NOTHING, asks_nothing, probed
 from trainer.data.clean import Cleaner
 from trainer.data.encode import Encoder
 from trainer.data.encoded import Encoded
@@ -13,6 +15,9 @@ from trainer.data.reading import read_for
 from trainer.data.row import BadRow, Row
 from trainer.data.sources import read
 from trainer.errors import Problem
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 KEY = "--input"
 
@@ -35,10 +40,28 @@ def examples(recipe: Recipe, source: Source) -> list[Example | BadRow]:
     return found
 
 
-def encoded(recipe: Recipe, encoder: Encoder, rows: Sequence[Example]) -> list[Encoded | str]:
+def encoded(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Example]) -> list[Encoded | str]:
     """The tokens of each example within `data.max_length`, or why there are none."""
-    room = recipe.data.max_length
+    room, encoder = recipe.data.max_length, Encoder(recipe, tokenizer)
     return [row.message if isinstance(row, Problem) else row.cut(room) for row in encoder.encode(rows)]
+
+
+def before_answers(
+    recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Example]
+) -> list[Encoded | str]:
+    """The tokens of each conversation with an answer that shows where one begins, or why there is nothing to answer."""
+    data = recipe.data.model_copy(update={"learn": "last_assistant"})
+    encoder = Encoder(recipe.model_copy(update={"data": data}), tokenizer)
+    found: list[Encoded | str] = []
+    for row, encoded in zip(rows, encoder.encode([probed(row) for row in rows]), strict=True):
+        if asks_nothing(row):
+            found.append(ASKS_NOTHING)
+        elif isinstance(encoded, Problem):
+            found.append(encoded.message)
+        else:
+            room, tokens = recipe.data.max_length, len(encoded.tokens)
+            found.append(encoded if tokens <= room else f"has {tokens} tokens, more than data.max_length: {room}")
+    return found
 
 
 def settings(recipe: Recipe, source: Source) -> PseudoLabel:

@@ -6,6 +6,7 @@ B examples, S tokens with those of images.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +18,16 @@ from trainer.config.recipe import Recipe
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
 from trainer.data.encoded import Encoded
+from trainer.data.images import Image
 from trainer.data.packing import Layout
+from trainer.data.tokenizer import padding_of
 from trainer.errors import Problem, RecipeError
 from trainer.kernels import library
 from trainer.model.attention import own_attention
 from trainer.tasks.causal_lm import CausalLM, NextToken, gap
 from trainer.tasks.eyes import Eyes
 from trainer.tasks.looks import ImagesOf
+from trainer.tasks.objective import Asked, Predict
 from trainer.tasks.writing import Writer
 
 
@@ -40,16 +44,20 @@ class AnswersAboutImages(NextToken):
         images_of = self._images[split]
 
         def seen(rows: Sequence[int], examples: Sequence[Encoded], layout: Layout, epoch: int) -> Batch:
-            looked = [self.eyes.see(example, images_of(row)) for row, example in zip(rows, examples, strict=True)]
-            tokens = sum(len(one.row.tokens) for one in looked)
-            if not any(one.images for one in looked):
-                # All ranks run the same modules, so that each looks at an image, if only at one that says nothing.
-                looked.append(self.eyes.blank)
-            batch, images = batch_of([one.row for one in looked], layout), [one.images for one in looked]
-            more = self.eyes.inputs(batch.input_ids, list(chain.from_iterable(images)))
-            return replace(batch, tokens=tokens, more=more)
+            return self.seen(examples, [images_of(row) for row in rows], layout)
 
         return seen
+
+    def seen(self, examples: Sequence[Encoded], images: Sequence[Sequence[Image]], layout: Layout) -> Batch:
+        """Examples with the images of each."""
+        looked = [self.eyes.see(*pair) for pair in zip(examples, images, strict=True)]
+        tokens = sum(len(one.row.tokens) for one in looked)
+        if not any(one.images for one in looked):
+            # All ranks run the same modules, so that each looks at an image, if only at one that says nothing.
+            looked.append(self.eyes.blank)
+        batch, pixels = batch_of([one.row for one in looked], layout), [one.images for one in looked]
+        more = self.eyes.inputs(batch.input_ids, list(chain.from_iterable(pixels)))
+        return replace(batch, tokens=tokens, more=more)
 
     def module(self, model: PreTrainedModel, compute: torch.dtype | None, *, whole: bool) -> nn.Module:
         """As the protocol says."""
@@ -77,6 +85,25 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
         raise RecipeError([Problem("model.name", message)])
     images = {split: corpus.images(split).of for split in corpus.rows}
     return AnswersAboutImages(Eyes(processor, tokenizer), images, tokenizer)
+
+
+def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
+    """What a finished run answers, in micro-batches."""
+    eyes = Eyes(AutoProcessor.from_pretrained(result), tokenizer)
+    answering = AnswersAboutImages(eyes, {}, tokenizer)
+    answering.module(model, None, whole=True)
+    layout = Layout.padded(padding_of(tokenizer))
+
+    def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
+        found = []
+        for start in range(0, len(rows), recipe.batch.micro):
+            some = rows[start : start + recipe.batch.micro]
+            batch = answering.seen([row.encoded for row in some], [row.images for row in some], layout)
+            written = answering.write(replace(batch, rows=tuple(range(len(some)))), recipe.evaluate.answer_tokens)
+            found += [{"answer": one.answer} for one in written]
+        return found
+
+    return predict
 
 
 class SeeingLM(CausalLM):

@@ -42,6 +42,7 @@ TASKS: dict[str, Callable[[Recipe, PreTrainedTokenizerBase, Corpus], Objective]]
 }
 PREDICTORS: dict[str, Callable[[Recipe, Path, PreTrainedTokenizerBase, PreTrainedModel], Predict]] = {
     "classify": pooled.predictor,
+    "image_text": image_text.predictor,
     "joint_relations": joint_model.predictor,
     "kg_completion": kg_model.predictor,
     "masked_lm": masked_lm.predictor,

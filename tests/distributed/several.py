@@ -15,36 +15,47 @@ from trainer.data.targets import Labels
 from trainer.tasks.classify import OfLabels
 from trainer.tasks.heads import new_head
 from trainer.tasks.multi_task import OfSeveral
+from trainer.tasks.relations import OfRelations
 from trainer.tasks.token_labels import OfTags
 
 NAMES, TAGS = ("a", "b", "c"), ("O", "B-x", "I-x")
 MARKS = np.array([2, 0, 1, -100])
-TASKS: dict[str, Any] = {"text": {"kind": "classify", "class_weights": "balanced"}, "words": {"kind": "token_labels"}}
+TASKS: dict[str, Any] = {
+    "text": {"kind": "classify", "class_weights": "balanced"},
+    "words": {"kind": "token_labels"},
+    "pairs": {"kind": "relations"},
+}
+STARTS = (1, 2)
+"""The tokens before the entities of a pair."""
 WEIGHTS = {"text": 0.5}
 
 
-def rows_of(count: int) -> tuple[steps.Rows, np.ndarray, np.ndarray]:
-    """Rows, whether each is one of words, and the label of each that is one of text."""
+def rows_of(count: int) -> tuple[steps.Rows, dict[str, np.ndarray], np.ndarray]:
+    """Rows, whether each is one of each task, and the label of each that is one of text or a pair."""
     rows, generator, found = steps.random_rows(count), np.random.default_rng(3), []
-    of_words = generator.random(count) < 0.4
+    drawn = generator.random(count)
+    of_words, of_pairs = drawn < 0.4, drawn > 0.7
     for row in range(count):
         marks = generator.integers(0, 3, len(rows.tokens(row)))
         marks[(generator.random(len(marks)) < 0.5) | ~of_words[row]] = -1
-        found.append(replace(rows.example(row), marks=marks.astype(np.int32)))
-    return steps.Rows(found), of_words, generator.integers(0, 3, count)
+        example = replace(rows.example(row), marks=marks.astype(np.int32))
+        if of_pairs[row]:
+            example.tokens[generator.choice(len(marks), 2, replace=False)] = STARTS
+        found.append(example)
+    tasks = {"text": ~of_words & ~of_pairs, "words": of_words, "pairs": of_pairs}
+    return steps.Rows(found), tasks, generator.integers(0, 3, count)
 
 
 def objective(balance: str, count: int) -> OfSeveral:
-    _, of_words, labels = rows_of(count)
+    _, tasks, labels = rows_of(count)
     settings = MultiTask(kind="multi_task", tasks=TASKS, balance=balance, weights=WEIGHTS)
     members: Any = {
-        "text": OfLabels(settings.tasks["text"], Labels(NAMES, {"train": labels[~of_words]})),  # type: ignore[arg-type]
+        "text": OfLabels(settings.tasks["text"], Labels(NAMES, {"train": labels[tasks["text"]]})),  # type: ignore[arg-type]
         "words": OfTags(settings.tasks["words"], Tags(TAGS, {"train": MARKS})),  # type: ignore[arg-type]
     }
-    places = {
-        name: {"train": np.where(mine, np.cumsum(mine) - 1, -1)}
-        for name, mine in (("text", ~of_words), ("words", of_words))
-    }
+    pairs: Any = settings.tasks["pairs"]
+    members["pairs"] = OfRelations(pairs, Labels(NAMES, {"train": labels[tasks["pairs"]]}), STARTS)
+    places = {name: {"train": np.where(mine, np.cumsum(mine) - 1, -1)} for name, mine in tasks.items()}
     return OfSeveral(settings, members, places, 3)
 
 
@@ -61,17 +72,20 @@ def gradient(
 def reference(balance: str, rows: int, first: int, count: int) -> dict[str, np.ndarray]:
     """The same in float64: one example at a time, each task by one division, at variances of one."""
     plain = linked.model(torch.float64)
-    heads = {name: new_head(32, 3, 0.02, 3 + number, torch.float64) for number, name in enumerate(TASKS)}
+    heads = {
+        name: new_head(64 if name == "pairs" else 32, 3, 0.02, 3 + number, torch.float64)
+        for number, name in enumerate(TASKS)
+    }
     logs = {name: torch.zeros((), dtype=torch.float64, requires_grad=True) for name in TASKS}
-    examples, of_words, labels = rows_of(rows)
-    present = np.bincount(labels[~of_words], minlength=3)
+    examples, tasks, labels = rows_of(rows)
+    present = np.bincount(labels[tasks["text"]], minlength=3)
     weights = present.sum() / (3 * np.maximum(present, 1))
     sums = {name: torch.zeros((), dtype=torch.float64) for name in TASKS}
     counted = dict.fromkeys(TASKS, 0.0)
     for row in range(first, first + count):
         example = examples.example(row)
         hidden = plain(input_ids=torch.from_numpy(example.tokens.astype(np.int64))[None]).last_hidden_state[0]
-        if of_words[row]:
+        if tasks["words"][row]:
             assert example.marks is not None
             there = torch.from_numpy(example.marks >= 0)
             right = torch.from_numpy(MARKS[example.marks])[there]
@@ -79,6 +93,10 @@ def reference(balance: str, rows: int, first: int, count: int) -> dict[str, np.n
                 heads["words"](hidden)[there], right, reduction="sum"
             )
             counted["words"] += len(right)
+        elif tasks["pairs"][row]:
+            both = torch.cat([hidden[example.tokens.tolist().index(start)] for start in STARTS])
+            sums["pairs"] = sums["pairs"] + functional.cross_entropy(heads["pairs"](both), torch.tensor(labels[row]))
+            counted["pairs"] += 1
         else:
             weight, right = float(weights[labels[row]]), torch.tensor(labels[row])
             sums["text"] = sums["text"] + weight * functional.cross_entropy(heads["text"](hidden[0]), right)

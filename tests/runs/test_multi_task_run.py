@@ -5,23 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import test_classify_run, test_token_labels_run
+from runs import test_classify_run, test_relations_run, test_token_labels_run
 from runs.command import metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES
 from transformers import AutoModel
 
 from trainer.tasks.multi_model import MultiTaskModel
 
-TASKS = {"place": {"kind": "classify"}, "names": {"kind": "token_labels"}}
+TASKS = {
+    "place": {"kind": "classify"},
+    "names": {"kind": "token_labels"},
+    "hired": {"kind": "relations", "no_relation": "none"},
+}
 
 
 def write(folder: Path, **sections: Any) -> Path:
-    texts, words = folder / "texts.jsonl", folder / "words.jsonl"
+    texts, words, related = (folder / f"{name}.jsonl" for name in ("texts", "words", "related"))
+    related.write_text("".join(json.dumps(row) + "\n" for row in test_relations_run.rows()))
     texts.write_text("".join(json.dumps(row) + "\n" for row in test_classify_run.rows()))
     words.write_text("".join(json.dumps(row) + "\n" for row in test_token_labels_run.rows()))
     train = [
         {"path": str(texts), "format": "text", "task": "place"},
         {"path": str(words), "format": "words", "task": "names"},
+        {"path": str(related), "format": "relation", "task": "hired"},
     ]
     settings: dict[str, Any] = {
         "model": {"config": test_token_labels_run.BERT, "tokenizer": {"vocab_size": 320}, "dtype": "float32"},
@@ -44,22 +50,27 @@ def said(folder: Path, name: str, rows: list[dict[str, Any]]) -> list[dict[str, 
 
 
 @pytest.mark.parametrize("engine", ["ddp", pytest.param("zero3", marks=pytest.mark.slow)])
-def test_both_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
+def test_all_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
     done = shardtune("train", str(write(tmp_path, **ENGINES[engine])))
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "run"
     best = read_json(run / "summary.json")["best"]
     assert best["mean"] >= 0.8
     measured = metrics(run, "validation")[-1]["metrics"]
-    assert {"mean", "place.accuracy", "place.loss", "names.f1", "names.loss"} <= measured.keys()
+    assert {"mean", "place.accuracy", "place.loss", "names.f1", "names.loss", "hired.f1"} <= measured.keys()
     texts, words = test_classify_run.rows(), test_token_labels_run.rows()
     labels = [row["label"] for row in said(tmp_path, "place", [{"text": row["text"]} for row in texts])]
     assert sum(label == row["label"] for label, row in zip(labels, texts, strict=True)) >= 0.8 * len(texts)
     tags = [row["tags"] for row in said(tmp_path, "names", [{"words": row["words"]} for row in words])]
     assert sum(own == row["tags"] for own, row in zip(tags, words, strict=True)) >= 0.8 * len(words)
+    related = test_relations_run.rows()
+    asked = [{name: row[name] for name in ("text", "head", "tail")} for row in related]
+    relations = [row["relation"] for row in said(tmp_path, "hired", asked)]
+    assert sum(one == row["label"] for one, row in zip(relations, related, strict=True)) >= 0.8 * len(related)
     model = MultiTaskModel.from_pretrained(run / "model")
     assert [row["label"] for row in model.predict("place", [row["text"] for row in texts])] == labels
     assert [row["tags"] for row in model.predict("names", [row["words"] for row in words])] == tags
+    assert [row["relation"] for row in model.predict("hired", related)] == relations
     assert AutoModel.from_pretrained(run / "model").config.model_type == "bert"
     done = shardtune("evaluate", str(run), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -67,7 +78,7 @@ def test_both_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
     assert json.loads(done.stdout)["metrics"]["mean"] == pytest.approx(test["mean"], abs=1e-6)
     wrong = shardtune("predict", str(run), "--input", str(tmp_path / "asked.jsonl"))
     assert wrong.returncode == 2
-    assert "--task: nothing is no task of this run; name one of place, names" in wrong.stderr
+    assert "--task: nothing is no task of this run; name one of place, names, hired" in wrong.stderr
 
 
 @pytest.mark.slow

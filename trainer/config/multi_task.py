@@ -6,10 +6,11 @@ from pydantic import Field
 
 from trainer.config.classify import Classify
 from trainer.config.data import Format
+from trainer.config.relations import Relations
 from trainer.config.section import Section
 from trainer.config.token_labels import TokenLabels
 
-Member = Annotated[Classify | TokenLabels, Field(discriminator="kind")]
+Member = Annotated[Classify | TokenLabels | Relations, Field(discriminator="kind")]
 
 
 class MultiTask(Section):
@@ -17,7 +18,7 @@ class MultiTask(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
-    formats: ClassVar[tuple[Format, ...]] = ("text", "pair", "words")
+    formats: ClassVar[tuple[Format, ...]] = ("text", "pair", "words", "relation")
     arrays: ClassVar[tuple[str, ...]] = ("marks",)
     writes: ClassVar[bool] = False
 
@@ -49,6 +50,6 @@ class MultiTask(Section):
         return " ".join([self.kind, *(f"{name} {task.rows()}" for name, task in self.tasks.items())])
 
 
-def main_metric(member: Classify | TokenLabels) -> str:
+def main_metric(member: Classify | TokenLabels | Relations) -> str:
     """What a task is judged by, of which more is better: the first metric besides the loss."""
     return member.metrics()[1]

@@ -67,7 +67,7 @@ class Recipe(Section):
         if not isinstance(task, dict):
             return content
         task = {"kind": DEFAULT, **task}
-        if task["kind"] == "relations" and isinstance(content.get("model"), dict):
+        if _marks_entities(task) and isinstance(content.get("model"), dict):
             added = content["model"].get("add_tokens", ())
             # What is no list is told where it stands.
             if isinstance(added, list | tuple):
@@ -77,3 +77,10 @@ class Recipe(Section):
         if settings is None or settings.packs or not isinstance(data, dict) or "packing" in data:
             return {**content, "task": task}
         return {**content, "task": task, "data": {**data, "packing": False}}
+
+
+def _marks_entities(task: dict[str, Any]) -> bool:
+    """Whether relations are learned, alone or among several tasks."""
+    members = task.get("tasks")
+    held = members.values() if task["kind"] == "multi_task" and isinstance(members, dict) else ()
+    return any(isinstance(one, dict) and one.get("kind") == "relations" for one in (task, *held))

@@ -68,9 +68,9 @@ class Encoder:
             message = f"has no end-of-text token (eos_token), which {' and '.join(ended)} rows end with"
             raise RecipeError([Problem("model.tokenizer", message)])
         self._bordered = Bordered(self.backend)
-        starts = (MARKERS[0], MARKERS[2]) if self.task.kind == "relations" else ()
+        starts = (MARKERS[0], MARKERS[2]) if "relation" in formats_of(recipe.data) else ()
         self.needed = tuple(int(tokenizer.convert_tokens_to_ids(marker)) for marker in starts)
-        """Tokens without which a row is of no use."""
+        """Tokens without which a row of a relation is of no use."""
         self._one, self._two = Around.one(tokenizer), Around.two(tokenizer)
         self._special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._spaced = need_spaces(self.backend)

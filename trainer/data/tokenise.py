@@ -123,7 +123,8 @@ class Tokeniser:
     def _fit(self, making: Making, number: int, example: Example, source: Source, row: Encoded | Problem) -> None:
         """One row within `data.max_length`."""
         assert self.encoder is not None, "nothing else makes tokens"
-        learns, needed = self.encoder.task.learns_tokens, self.encoder.needed
+        learns = self.encoder.task.learns_tokens
+        needed = self.encoder.needed if source.format == "relation" else ()
         fitted: list[Encoded] | BadRow | LeftOut | Problem = row if isinstance(row, Problem) else []
         if isinstance(row, Encoded):
             fitted = fit(self.data, source.format, row, example, learns=learns, needed=needed)

@@ -12,11 +12,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer.config.multi_task import Member
 from trainer.config.recipe import Recipe
-from trainer.tasks import classify, tag_model
+from trainer.tasks import classify, relations, tag_model
 from trainer.tasks.answering import Answering
 from trainer.tasks.heads import WEIGHTS, read_heads, read_settings
 from trainer.tasks.multi_task import VARIANCES, SharedBody, member_without_rows
 from trainer.tasks.objective import Asked, Predict
+from trainer.tasks.relations import OfRelations
 from trainer.tasks.token_labels import OfTags
 
 
@@ -38,16 +39,17 @@ class MultiTaskModel(Answering):
         members = {}
         for name, settings in read_settings(folder).items():
             task = TypeAdapter(Member).validate_python(settings)
-            members[name] = member_without_rows(task, settings["labels"])
+            members[name] = member_without_rows(task, settings["labels"], tokenizer)
         module = SharedBody(body, members, learned=_has_variances(folder))
         read_heads(folder, module.heads)
         return cls(module, tokenizer)
 
-    def predict(self, name: str, rows: Sequence[str | Sequence[str]]) -> list[dict[str, Any]]:
+    def predict(self, name: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """What a task says to texts, or to lists of words; ValueError for a name that is none."""
         if name not in self.module.members:
             raise ValueError(f"{name} is no task of this model; it has {', '.join(self.module.members)}")
-        return self.told(name, self.asked(rows))
+        texts = relations.marked(rows) if isinstance(self.module.members[name], OfRelations) else rows
+        return self.told(name, self.asked(texts))
 
     @torch.inference_mode()
     def told(self, name: str, rows: Sequence[Asked]) -> list[dict[str, Any]]:
@@ -56,6 +58,8 @@ class MultiTaskModel(Answering):
         logits = self.module.logits(self.batch(rows))[name].float()
         if isinstance(member, OfTags):
             return tag_model.told(member.settings.scheme, member.names, rows, logits, None)
+        if isinstance(member, OfRelations):
+            return relations.told(member.names, logits.softmax(dim=1))
         return classify.told(member.settings.problem, member.names, logits)
 
 

@@ -18,6 +18,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trainer.config.classify import Classify
 from trainer.config.multi_task import MultiTask, main_metric
 from trainer.config.recipe import Recipe
+from trainer.config.relations import Relations
+from trainer.config.token_labels import TokenLabels
 from trainer.data import tags, targets
 from trainer.data.batches import Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
@@ -31,6 +33,7 @@ from trainer.tasks.classify import OfLabels
 from trainer.tasks.heads import new_head, read_heads
 from trainer.tasks.objective import OUTPUTS
 from trainer.tasks.reader import Reader, mean_of
+from trainer.tasks.relations import OfRelations, at_starts, starts_of
 from trainer.tasks.token_labels import OfTags
 
 One = OfLabels | OfTags
@@ -130,10 +133,10 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     for name, task in settings.tasks.items():
         own = member_of(recipe, corpus, name)
         places[name] = own.places
-        if isinstance(task, Classify):
-            members[name] = OfLabels(task, targets.of_corpus(task, own.corpus))
-        else:
+        if isinstance(task, TokenLabels):
             members[name] = OfTags(task, tags.of_corpus(task, own.corpus))
+        else:
+            members[name] = _of_labels(task, targets.of_corpus(task, own.corpus), tokenizer)
     return OfSeveral(settings, members, places, recipe.train.seed)
 
 
@@ -154,7 +157,7 @@ class SharedBody(Reader):
         self.members, self.learned = members, learned
         spread, dtype = getattr(model.config, "initializer_range", 0.02), next(model.parameters()).dtype
         heads: dict[str, nn.Module] = {
-            name: new_head(model.config.hidden_size, member.outputs, spread, seed + number, dtype)
+            name: new_head(_width(member) * model.config.hidden_size, member.outputs, spread, seed + number, dtype)
             for number, (name, member) in enumerate(members.items())
         }
         if learned:
@@ -186,9 +189,12 @@ class SharedBody(Reader):
         mean, found = mean_of(hidden, batch.attention_mask), {}
         for name, member in self.members.items():
             if isinstance(member, OfTags):
-                found[name] = self.heads[name](hidden)
+                read = hidden
+            elif isinstance(member, OfRelations):
+                read = at_starts(hidden, batch.input_ids, member.starts)
             else:
-                found[name] = self.heads[name](mean if member.settings.pooling == "mean" else hidden[:, 0])
+                read = mean if member.settings.pooling == "mean" else hidden[:, 0]
+            found[name] = self.heads[name](read)
         return found
 
     def _balanced(self, terms: Mapping[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
@@ -221,8 +227,17 @@ class Variances(nn.Module):
         return 1.0 * self.logs
 
 
-def member_without_rows(settings: Any, names: Sequence[str]) -> One:
+def member_without_rows(settings: Any, names: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> One:
     """A task of a finished run, which needs no rows to tell what it says."""
-    if isinstance(settings, Classify):
-        return OfLabels(settings, targets.Labels(tuple(names)))
-    return OfTags(settings, tags.Tags(tuple(names), {}))
+    if isinstance(settings, TokenLabels):
+        return OfTags(settings, tags.Tags(tuple(names), {}))
+    return _of_labels(settings, targets.Labels(tuple(names)), tokenizer)
+
+
+def _of_labels(task: Classify | Relations, labels: targets.Labels, tokenizer: PreTrainedTokenizerBase) -> OfLabels:
+    return OfRelations(task, labels, starts_of(tokenizer)) if isinstance(task, Relations) else OfLabels(task, labels)
+
+
+def _width(member: One) -> int:
+    """The hidden states that a head reads at a time."""
+    return 2 if isinstance(member, OfRelations) else 1

@@ -47,6 +47,11 @@ class OfRelations(OfLabels):
             message = f"{settings.no_relation} is no label of the training rows; name one, or leave it out"
             raise RecipeError([Problem("task.no_relation", message)])
 
+    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of a head [B, L], summed."""
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        return functional.cross_entropy(logits, labels, weights, reduction="sum")
+
     @property
     def labels(self) -> None:
         """None: the model is a body, and the labels are those of our own head."""
@@ -85,10 +90,11 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
     """The objective of a recipe; DataError for labels that do not fit."""
     assert isinstance(recipe.task, Relations), "the table names the kind"
     labels = targets.of_corpus(recipe.task, corpus)
-    return OfRelations(recipe.task, labels, _starts(tokenizer), recipe.train.seed)
+    return OfRelations(recipe.task, labels, starts_of(tokenizer), recipe.train.seed)
 
 
-def _starts(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+def starts_of(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """The tokens that mark the beginning of both entities."""
     head, tail = (int(tokenizer.convert_tokens_to_ids(MARKERS[place])) for place in (0, 2))
     return head, tail
 
@@ -129,16 +135,19 @@ class RelationClassifier(Reader):
     def logits(self, batch: Batch) -> torch.Tensor:
         """[B, L]."""
         hidden = self.model(**self.inputs(batch)).last_hidden_state
-        rows = torch.arange(len(hidden), device=hidden.device)
-        # A spare example has no mark: its first token stands for both.
-        places = [(batch.input_ids == start).int().argmax(dim=1) for start in self.starts]
-        both = torch.cat([hidden[rows, place] for place in places], dim=1)
-        logits: torch.Tensor = self.heads[_NAME](both)
+        logits: torch.Tensor = self.heads[_NAME](at_starts(hidden, batch.input_ids, self.starts))
         return logits
 
     def shown(self, batch: Batch) -> torch.Tensor:
         """As the class says."""
         return self.logits(batch)
+
+
+def at_starts(hidden: torch.Tensor, input_ids: torch.Tensor, starts: tuple[int, int]) -> torch.Tensor:
+    """The hidden states [B, S, H] at both start marks [B, 2H]; a text without a mark has its first token there."""
+    rows = torch.arange(len(hidden), device=hidden.device)
+    places = [(input_ids == start).int().argmax(dim=1) for start in starts]
+    return torch.cat([hidden[rows, place] for place in places], dim=1)
 
 
 class RelationModel(Answering):
@@ -156,7 +165,7 @@ class RelationModel(Answering):
     def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "RelationModel":
         """A loaded body with the head of a folder."""
         labels = read_settings(folder)["labels"]
-        module = RelationClassifier(body, _starts(tokenizer), len(labels))
+        module = RelationClassifier(body, starts_of(tokenizer), len(labels))
         read_heads(folder, module.heads)
         return cls(module, tokenizer, labels)
 
@@ -167,13 +176,24 @@ class RelationModel(Answering):
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """The relation in each row {text, head, tail}; DataError for a wrong one."""
-        source, texts = Source(path="rows", format="relation"), []
-        for number, row in enumerate(rows, start=1):
-            example = parse(Row("rows", number, row), source, answered=False)
-            if isinstance(example, Problem):
-                raise DataError([example])
-            texts.append(example.pieces[0].text)
-        return [self.labels[number] for number in self.scores(self.asked(texts)).argmax(dim=1).tolist()]
+        return [self.labels[number] for number in self.scores(self.asked(marked(rows))).argmax(dim=1).tolist()]
+
+
+def marked(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The text of each row {text, head, tail} with marks around both entities; DataError for a wrong one."""
+    source, texts = Source(path="rows", format="relation"), []
+    for number, row in enumerate(rows, start=1):
+        example = parse(Row("rows", number, row), source, answered=False)
+        if isinstance(example, Problem):
+            raise DataError([example])
+        texts.append(example.pieces[0].text)
+    return texts
+
+
+def told(names: Sequence[str], chances: torch.Tensor) -> list[dict[str, Any]]:
+    """The likeliest relation of each example and the probability of each, of those [B, L]."""
+    scores = [dict(zip(names, each, strict=True)) for each in chances.tolist()]
+    return [{"relation": max(each, key=each.__getitem__), "scores": each} for each in scores]
 
 
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
@@ -181,7 +201,6 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
     related = RelationModel.beside(model, result, tokenizer)
 
     def predict(rows: Sequence[Asked]) -> list[dict[str, Any]]:
-        scores = [dict(zip(related.labels, each, strict=True)) for each in related.scores(rows).tolist()]
-        return [{"relation": max(each, key=each.__getitem__), "scores": each} for each in scores]
+        return told(related.labels, related.scores(rows))
 
     return predict

@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from distributed import labelled, linked, looking, masked, ranked, related, several, steps, tagged, translated
+from distributed import joined, labelled, linked, looking, masked, ranked, related, several, steps, tagged, translated
 from distributed.pair import Pair
 
 from trainer.data.batches import Layout
@@ -189,10 +189,11 @@ HEADS: dict[str, Head] = {
         "BERT, masked words and next sentence", masked.gradient, masked.reference, "pairs", why="not measured"
     ),
     **_only_ours("BERT, relations", related.gradient, related.reference, False),
+    **_only_ours("BERT, entities and relations", joined.gradient, joined.reference),
     **_only_ours("BERT, knowledge graph, two encodings", linked.gradient, linked.reference, "bi"),
     **_only_ours("BERT, knowledge graph, one text", linked.gradient, linked.reference, "cross"),
     **_only_ours("Llama, reranking, listwise", ranked.gradient, ranked.reference, "llama", "listwise"),
-    **_only_ours("BERT, two tasks", several.gradient, several.reference, "uncertainty"),
+    **_only_ours("BERT, three tasks", several.gradient, several.reference, "uncertainty"),
     "LLaVA, answers about images": Head(
         lambda kind, zero, micro: looking.gradient(kind, zero, micro, ROWS, ROWS, 0),
         lambda: looking.reference(ROWS, 0, ROWS),

@@ -87,3 +87,20 @@ def test_a_result_is_strict_json() -> None:
     made = of(suite(), [A, [failed()]])
 
     assert json.loads(json.dumps(made, allow_nan=False))["versions"] == {"torch": "2.13.0", "scipy": None}
+
+
+def test_labels_of_an_axis_name_the_reference_of_each_row() -> None:
+    own = suite(
+        variants={},
+        matrix={"work": {"one": None, "two": None}, "by": {"us": None, "them": {"peer": "transformers"}}},
+        reference={"by": "us"},
+    )
+    theirs = run(500.0) | {"plan": None, "model_flops": None, "environment": {"packages": {"trl": "1.0"}}}
+    theirs["series"] = theirs["series"] | {"targets": None, "squares": None}
+
+    rows = of(own, [[run(1000.0)], [theirs], [run(250.0)], [theirs]])["rows"]
+
+    assert [row["peer"] for row in rows] == [None, "transformers", None, "transformers"]
+    assert [row["ratio"] and row["ratio"]["mean"] for row in rows] == [None, 0.5, None, 2.0]
+    assert rows[1]["learned_tokens_per_second"] is rows[1]["learned"] is None
+    assert rows[1]["packages"] == {"trl": "1.0"}

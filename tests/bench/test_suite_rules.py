@@ -24,6 +24,10 @@ from trainer.bench import suite_rules
             "variants.a.model.name: is decided by the suite's made_model; leave it out",
         ),
         (
+            {"variants": {"a": {"peer": "transformer"}}},
+            "variants.a.peer: 'transformer' is no trainer of benchmarks/peers; did you mean transformers?",
+        ),
+        (
             {"variants": {"a": {"rows": {"words": 0}}}},
             "variants.a.rows.words: 0 is less than 1",
         ),

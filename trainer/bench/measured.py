@@ -24,6 +24,8 @@ class Ended:
     error: str | None
     """What it said on standard error where it did not complete."""
     wall_seconds: float
+    began: float = 0.0
+    """When it was started, in seconds since the epoch."""
 
 
 def of_run(ended: Ended, recipe: Recipe, run: Path) -> dict[str, Any]:

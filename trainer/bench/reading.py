@@ -80,7 +80,13 @@ def _names(suite: Suite, made: Sequence[Row]) -> list[Problem]:
     names = [row.name for row in made]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems = [Problem("variants", f"{name}: another row has this name too; call it otherwise") for name in twice]
-    if suite.reference is not None and suite.reference not in names:
+    for axis, label in suite.reference.items() if isinstance(suite.reference, dict) else ():
+        labels = suite.matrix.get(axis)
+        if labels is None:
+            problems.append(Problem(f"reference.{axis}", f"is no axis of the matrix{did_you_mean(axis, suite.matrix)}"))
+        elif label not in labels:
+            problems.append(Problem(f"reference.{axis}", f"{label!r} is no label of it{did_you_mean(label, labels)}"))
+    if isinstance(suite.reference, str) and suite.reference not in names:
         problems.append(
             Problem("reference", f"{suite.reference!r} is no row of it{did_you_mean(suite.reference, names)}")
         )

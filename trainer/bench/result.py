@@ -9,7 +9,7 @@ import trainer
 from trainer.bench import growth, machine, peak
 from trainer.bench.measured import COMPLETED
 from trainer.bench.peak import Peak
-from trainer.bench.row import Row
+from trainer.bench.row import Row, reference_of
 from trainer.bench.statistics import interval
 from trainer.bench.suite import Suite
 
@@ -46,13 +46,18 @@ def of_suite(
     start: Mapping[str, Any], suite: Suite, rows: Sequence[Row], runs: Sequence[Sequence[Run]], peaks: "Peaks"
 ) -> dict[str, Any]:
     """The result; `runs` are those of each row so far, by round."""
-    number = next((index for index, row in enumerate(rows) if row.name == suite.reference), None)
-    told = [
-        _row(suite, row, runs[index], [] if number in (None, index) else runs[number], peaks)
-        for index, row in enumerate(rows)
-    ]
+    told = []
+    for row, own in zip(rows, runs, strict=True):
+        number = reference_of(suite, rows, row)
+        told.append(_row(suite, row, own, [] if number is None else runs[number], peaks))
     environment: Mapping[str, Any] = next(
-        (run["environment"] for own in runs for run in own if run["status"] == COMPLETED), {}
+        (
+            run["environment"]
+            for row, own in zip(rows, runs, strict=True)
+            for run in own
+            if run["status"] == COMPLETED and row.peer is None
+        ),
+        {},
     )
     return {
         **start,
@@ -95,6 +100,7 @@ def _row(suite: Suite, row: Row, runs: Sequence[Run], reference: Sequence[Run], 
         "name": row.name,
         "sweep": row.sweep,
         "size": row.size,
+        "peer": row.peer,
         "status": failure["status"] if failure else COMPLETED if runs else "not_run",
         "error": failure["error"] if failure else None,
         "recipe": runs[0]["recipe"] if runs else None,
@@ -105,18 +111,19 @@ def _row(suite: Suite, row: Row, runs: Sequence[Run], reference: Sequence[Run], 
     return {
         **content,
         "tokens_per_second": _over(one.rate("tokens") for one in steps),
-        "learned_tokens_per_second": _over(one.rate("targets") for one in steps),
+        "learned_tokens_per_second": None if row.peer else _over(one.rate("targets") for one in steps),
         "tokens_per_processor_second": _over(one.processor_rate() for one in steps),
         "seconds_per_step": _over(one.middle("seconds") for one in steps),
         "startup_seconds": _over(run["startup_seconds"] for run in runs),
         "padding": _shared(steps, "tokens", "positions"),
-        "learned": 1 - _shared(steps, "targets", "tokens"),
+        "learned": None if row.peer else 1 - _shared(steps, "targets", "tokens"),
         "memory": _memory(runs),
         "model_flops": _model_flops(runs, steps, peaks),
         "ratio": _ratio(steps, reference, suite.steps.warm_up, lambda one: one.rate("tokens")),
         "processor_ratio": _ratio(steps, reference, suite.steps.warm_up, _Measured.processor_rate),
         "parity": _parity(runs, reference, suite.loss_tolerance),
         "plan": runs[0]["plan"],
+        "packages": runs[0]["environment"]["packages"] if row.peer else None,
         "rounds": [
             {key: run[key] for key in ("wall_seconds", "startup_seconds", "memory_bytes", "series")} for run in runs
         ],
@@ -127,7 +134,7 @@ class _Measured:
     """The measured steps of one run."""
 
     def __init__(self, run: Run, warm_up: int) -> None:
-        self.series = {name: values[warm_up:] for name, values in run["series"].items()}
+        self.series = {name: values[warm_up:] for name, values in run["series"].items() if values is not None}
         self.flops = None if run["model_flops"] is None else run["model_flops"][warm_up:]
 
     def rate(self, name: str) -> float:

@@ -3,9 +3,10 @@
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainer.bench import peer
 from trainer.bench.suite import MadeRows, Overrides, Steps, Suite
 from trainer.config.load import apply, recipe_of
 from trainer.config.recipe import Recipe
@@ -36,6 +37,10 @@ class Row:
     content: dict[str, Any]
     """The sections of the recipe, as the suite gives them."""
     made: MadeRows | None
+    peer: str | None = None
+    """The trainer that runs it; None: shardtune."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """By axis of the matrix that it belongs to."""
 
     def recipe(self, suite: Suite, material: Material, output: str) -> Recipe:
         """The recipe as it is run; RecipeError holds all that is wrong with it."""
@@ -62,7 +67,8 @@ def rows_of(suite: Suite, base: Mapping[str, Any]) -> list[Row]:
             overrides: Overrides = {}
             for _, more in labels:
                 overrides = _merged(overrides, more or {})
-            rows.append(_row(suite, base, name, overrides))
+            of_axes = dict(zip(suite.matrix, (label for label, _ in labels), strict=True))
+            rows.append(replace(_row(suite, base, name, overrides), labels=of_axes))
     for sweep_name, sweep in suite.sweeps.items():
         for size in sweep.values:
             overrides = copy.deepcopy(sweep.overrides)
@@ -87,11 +93,11 @@ def _row(
     sweep: str | None = None,
     size: int | None = None,
 ) -> Row:
-    own = {key: value for key, value in overrides.items() if key != ROWS}
+    own = {key: value for key, value in overrides.items() if key not in (ROWS, peer.KEY)}
     made = None
     if suite.rows is not None or overrides.get(ROWS):
         made = MadeRows.model_validate({**(suite.rows or MadeRows()).model_dump(), **(overrides.get(ROWS) or {})})
-    return Row(name, sweep, size, _merged(base, own), made)
+    return Row(name, sweep, size, _merged(base, own), made, overrides.get(peer.KEY))
 
 
 def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +107,19 @@ def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both else copy.deepcopy(value)
     return merged
+
+
+def reference_of(suite: Suite, rows: Sequence[Row], row: Row) -> int | None:
+    """The number of the row that another is held against; None where that is itself, or none."""
+    wanted = suite.reference
+    if wanted is None:
+        return None
+    for index, other in enumerate(rows):
+        if isinstance(wanted, str) and other.name == wanted:
+            return None if other is row else index
+        if not isinstance(wanted, str) and row.labels and other.labels == {**row.labels, **wanted}:
+            return None if other is row else index
+    return None
 
 
 def problems(suite: Suite, rows: Sequence[Row]) -> list[Problem]:

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer import ranks
-from trainer.bench import made_rows, measured
+from trainer.bench import made_rows, measured, peer
 from trainer.bench.measured import COMPLETED, FAILED, STATUSES, TIMED_OUT, Ended
 from trainer.bench.reading import Read
 from trainer.bench.row import Material, Row, of_model
@@ -111,7 +111,7 @@ def _model(read: Read, places: Places, signals: Signals, say: Say) -> str:
         suite, row = of_model(read.suite, read.recipe)
         run = places.folder / "runs" / "model"
         recipe = _prepared(suite, row, run, "")
-        ended = _train(run, suite, recipe, signals)
+        ended = _run(_ours(run), run, suite, recipe, signals)
         if signals.received:
             raise Stopped("stopped while the model was made; the same command makes it anew")
         if ended.status != COMPLETED:
@@ -124,8 +124,16 @@ def _model(read: Read, places: Places, signals: Signals, say: Say) -> str:
 def _measure(suite: Suite, row: Row, folder: Path, model: str, signals: Signals) -> dict[str, Any]:
     """One run of a row from its beginning."""
     recipe = _prepared(suite, row, folder, model)
-    ended = _train(folder, suite, recipe, signals)
-    told = measured.of_run(ended, recipe, folder)
+    if row.peer is None:
+        told = measured.of_run(_run(_ours(folder), folder, suite, recipe, signals), recipe, folder)
+    elif why := peer.missing(row.peer):
+        told = peer.of_run(Ended(FAILED, why, 0.0), recipe, folder)
+    else:
+        folder.mkdir()
+        peer.write_work(recipe, _beside(folder, "json"))
+        theirs = peer.command(row.peer, _beside(folder, "json"), folder, suite.threads)
+        ended = _run(theirs, folder, suite, recipe, signals)
+        told = peer.of_run(ended, recipe, folder)
     for name in _LARGE:
         shutil.rmtree(folder / name, ignore_errors=True)
     return told
@@ -145,12 +153,16 @@ def _beside(folder: Path, ending: str) -> Path:
     return folder.with_name(f"{folder.name}.{ending}")
 
 
-def _train(folder: Path, suite: Suite, recipe: Recipe, signals: Signals) -> Ended:
-    """`shardtune train` to its end, its limit or a signal to this process."""
+def _ours(folder: Path) -> list[str]:
+    """`shardtune train` of the recipe beside a run folder."""
     checkout = Path(__file__).resolve().parents[2] == Path.cwd()
-    command = [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer", "train", str(_beside(folder, "yaml"))]
+    return [sys.executable, *([] if checkout else ["-P"]), "-m", "trainer", "train", str(_beside(folder, "yaml"))]
+
+
+def _run(command: Sequence[str], folder: Path, suite: Suite, recipe: Recipe, signals: Signals) -> Ended:
+    """A command to its end, its limit or a signal to this process."""
     tied = [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), *command]
-    log, errors, began = _beside(folder, "log"), _beside(folder, "err"), time.monotonic()
+    log, errors, began, at = _beside(folder, "log"), _beside(folder, "err"), time.monotonic(), time.time()
     with log.open("wb") as said, errors.open("wb") as wrong, _pinned(suite, recipe):
         process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=said, stderr=wrong, start_new_session=True)
     late = False
@@ -170,7 +182,7 @@ def _train(folder: Path, suite: Suite, recipe: Recipe, signals: Signals) -> Ende
     text = errors.read_text(encoding="utf-8", errors="replace").strip()
     if status != COMPLETED and not text:
         text = f"it ended with exit status {process.returncode} and no message; its log is {log}"
-    return Ended(status, None if status == COMPLETED else text[-ERROR_LETTERS:], wall)
+    return Ended(status, None if status == COMPLETED else text[-ERROR_LETTERS:], wall, at)
 
 
 @contextmanager

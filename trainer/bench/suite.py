@@ -78,8 +78,9 @@ class Suite(Settings):
     """Axes, each a mapping from a label to overrides; the product of all of them is measured."""
     sweeps: dict[str, Sweep] = Field(default_factory=dict)
     """Sizes that grow, each by itself."""
-    reference: str | None = None
-    """The row that losses and rates are held against; null: none."""
+    reference: str | dict[str, str] | None = None
+    """The row that losses and rates are held against; labels of some axes of the matrix: for each row the one that has
+    these, and its own of the others; null: none."""
     rounds: int = Field(3, ge=1)
     """How often each row is run; rounds are interleaved, A B C A B C."""
     steps: Steps = Field(default_factory=Steps)

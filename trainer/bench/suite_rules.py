@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer.bench import peer
 from trainer.bench.suite import MadeRows, Overrides, Suite
 from trainer.config.load import validate
 from trainer.errors import Problem, did_you_mean
@@ -54,6 +55,8 @@ def _overrides(suite: Suite) -> Iterator[tuple[str, Overrides]]:
 
 def _overridden(suite: Suite) -> Iterator[Problem]:
     for place, overrides in _overrides(suite):
+        if peer.KEY in overrides and (wrong := peer.problem(overrides[peer.KEY])):
+            yield Problem(f"{place}.{peer.KEY}", wrong)
         rows = overrides.get("rows")
         if rows is not None and not isinstance(rows, dict):
             yield Problem(f"{place}.rows", f"{rows!r} is not a mapping; known: {', '.join(MadeRows.model_fields)}")

@@ -61,7 +61,7 @@ def _line(row: Mapping[str, Any]) -> Line:
         ratio,
         relative(row["tokens_per_processor_second"]),
         of_processors,
-        rounded(row["learned_tokens_per_second"]["mean"]),
+        "" if row["peer"] else rounded(row["learned_tokens_per_second"]["mean"]),
         share(row["padding"]),
         "" if flops is None or flops["mfu"] is None else share(flops["mfu"]),
         size(row["memory"]["peak"]["mean"]),
@@ -146,12 +146,18 @@ def facts(result: Mapping[str, Any]) -> list[str]:
     features = f" ({', '.join(hardware['features'])})" if hardware["features"] else ""
     threads = f"{suite['threads']} thread{'s' if suite['threads'] > 1 else ''} a process"
     crowded = [row["name"] for row in result["rows"] if _shares_cores(result, row)]
+    peers = {
+        row["peer"]: ", ".join(f"{name} {version}" for name, version in row["packages"].items())
+        for row in result["rows"]
+        if row["status"] == COMPLETED and row["peer"]
+    }
     shared = f" More threads than cores: {'; '.join(crowded)}." if crowded else ""
     complete = "" if result["complete"] else " The suite was stopped: rows are missing."
     memory = size(hardware["memory_bytes"])
     return [
         f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
+        *(f"{name}: {packages}." for name, packages in peers.items()),
         f"{result['date'][:10]}: {suite['rounds']} rounds, interleaved, of {suite['steps']['measured']} steps after "
         f"{suite['steps']['warm_up']} to warm up.{complete}{shared}",
     ]
@@ -159,7 +165,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
 
 def _shares_cores(result: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Whether a row had more threads than there are cores, on a processor."""
-    if row["status"] != COMPLETED or row["memory"]["by_kind"]["allocated"] is not None:
+    if row["status"] != COMPLETED or row["peer"] or row["memory"]["by_kind"]["allocated"] is not None:
         return False
     return bool(result["suite"]["threads"] * row["plan"]["batch"]["ranks"] > result["hardware"]["cores"])
 

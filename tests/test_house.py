@@ -18,7 +18,7 @@ from trainer.config.load import load
 from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
-from trainer.config.strategy import Strategy
+from trainer.config.strategy import KINDS
 from trainer.config.task import BY_KIND
 from trainer.optim.optimizers import OPTIMIZERS
 from trainer.optim.schedule import SHAPES
@@ -120,7 +120,7 @@ BESIDE_TASKS = (
             _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
-        (_kinds(Strategy), STRATEGIES, _files("strategy", "strategies")),
+        (set(KINDS), STRATEGIES, _files("strategy", "strategies", "halves", "layers", "rates")),
     ],
 )
 def test_a_kind_is_a_file_and_a_line_of_the_table(kinds: set[str], table: dict[str, object], files: set[str]) -> None:

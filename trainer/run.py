@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
@@ -93,7 +94,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         body = load_model(recipe, tokenizer, engine.loading(), task.labels)
         adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
         model = adapted.model
-        strategies.freeze(model, recipe.strategy.kind)
+        strategies.freeze(model, recipe)
         resting = ranks.resident_memory()
         module = modules.build(recipe, plan, task, model, engine, say)
         state = _state(plan, newest, engine, say)
@@ -105,7 +106,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric, imports=IMPORTS)
-        callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary)
+        callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary, module)
         status, rate = "failed", None
         try:
             rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
@@ -177,13 +178,14 @@ def _callbacks(
     validation: Windows | None,
     console: Console | None,
     summary: Summary,
+    module: nn.Module,
 ) -> list[Callback]:
     """Views first, so that they are there when the first validation is told; the saver before the validator."""
     views: list[Callback] = [summary]
     if console is not None:
         views += [MetricsFile(folder), console]
         if recipe.log.tensorboard:
-            views.append(TensorBoard(folder, dump(recipe)))
+            views.append(TensorBoard(folder, dump(recipe), modules.rates_of(recipe, module)))
     if recipe.log.profile is not None:
         views.append(Profile(recipe.log.profile, folder, engine.device, console.say if console else lambda text: None))
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)

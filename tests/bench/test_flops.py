@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainer.bench.flops import Cost, cost
-from trainer.plan import adapter_parameters, parameters
+from trainer.plan import parameters, trainable
 
 SETTINGS: dict[str, Any] = {
     "model_type": "llama",
@@ -51,7 +51,7 @@ def _cost(folder: Path, *, changed: int = 0, **sections: Any) -> Cost | None:
     recipe = a_recipe.recipe(model=model, **sections)
     listed = parameters.of_model(recipe.model, VOCABULARY)
     assert listed is not None
-    counts = adapter_parameters.counts(recipe, listed)
+    counts = trainable.counts(recipe, listed)
     return cost(recipe, folder, {"parameters": {"total": counts.total + changed, "trainable": counts.trainable}})
 
 

@@ -46,7 +46,7 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 def run(folder: Path, *steps: int, loss: float, resumed_from: int | None = None) -> None:
     state = State(step=resumed_from or 0, resumed_from=resumed_from)
-    board = TensorBoard(folder, RECIPE)
+    board = TensorBoard(folder, RECIPE, {})
     board.start(state)
     for step in steps:
         board.report(state, training(step, loss))
@@ -76,7 +76,7 @@ def test_the_recipe_stands_in_the_text_tab_as_a_code_block(tmp_path: Path) -> No
 
 
 def test_an_unknown_gradient_norm_leaves_a_gap(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, RECIPE)
+    board = TensorBoard(tmp_path, RECIPE, {})
     board.start(State())
     board.report(State(), training(10, 2.5, grad_norm=None))
     board.end(State())
@@ -110,7 +110,7 @@ def test_a_run_from_the_beginning_hides_what_a_killed_one_left(tmp_path: Path) -
 
 
 def test_points_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, RECIPE)
+    board = TensorBoard(tmp_path, RECIPE, {})
     board.start(State())
     board.report(State(), training(10, 1.0))
     after_a_report = curve(tmp_path, "train/loss")
@@ -123,13 +123,13 @@ def test_points_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_end_without_a_start_does_nothing(tmp_path: Path) -> None:
-    TensorBoard(tmp_path, RECIPE).end(State())
+    TensorBoard(tmp_path, RECIPE, {}).end(State())
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_labels_have_a_table_and_a_picture(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, RECIPE)
+    board = TensorBoard(tmp_path, RECIPE, {})
     board.start(State())
     classes = of_single(("cold", "warm"), np.array([0, 0, 1]), np.array([0, 1, 1]))
     board.tested(State(), replace(validation(7, 1.0), classes=classes))

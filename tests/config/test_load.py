@@ -157,7 +157,8 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ),
         (
             "optimizer: ",
-            "optimizer: null is not a mapping of keys; known: betas, eps, in_backward, kind, lr, master, weight_decay",
+            "optimizer: null is not a mapping of keys; known: betas, eps, in_backward, kind, layer_decay, lr, "
+            "master, rates, weight_decay",
         ),
         (
             "evaluate: 200",
@@ -181,7 +182,19 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
             "adapter: {targets: q_proj}",
             "adapter.targets: 'q_proj' does not fit; it takes all_linear, attention, mlp or a list",
         ),
-        ("strategy: {kind: ful}", "strategy.kind: 'ful' is not known; it takes full"),
+        (
+            "strategy: {kind: ful}",
+            "strategy.kind: 'ful' is not one of full, partial, encoder_only, decoder_only, discriminative; "
+            "did you mean full?",
+        ),
+        ("strategy: {last: 2}", "strategy.last: means nothing with strategy.kind: full; leave it out"),
+        ("strategy: {kind: partial, last: 0}", "strategy.last: 0 does not fit; it takes a whole number or null"),
+        ("strategy: {kind: partial, lats: 2}", "strategy.lats: no such key; did you mean strategy.last?"),
+        ("optimizer: {layer_decay: 1.5}", "optimizer.layer_decay: 1.5 is greater than 1.0"),
+        (
+            "optimizer: {rates: {heads: 2}}",
+            "optimizer.rates.heads: 'heads' is not one of head, embeddings, adapter, lora_b; did you mean head?",
+        ),
         ("output: 3", "output: 3 is not text; put it in quotes"),
         ("output: 2024-12-05", "output: 2024-12-05 is not text; put it in quotes"),
         ("output: {a: b}", "output: a mapping is not text"),

@@ -31,9 +31,12 @@ CONTRACT = {
 """The public keys of each section."""
 
 
+FIRST = {"task": "causal_lm", "strategy": "full"}
+
+
 def _section(name: str) -> dict[str, Any]:
     section = SCHEMA["properties"][name]
-    reference = section["$ref"] if "$ref" in section else section["discriminator"]["mapping"]["causal_lm"]
+    reference = section["$ref"] if "$ref" in section else section["discriminator"]["mapping"][FIRST[name]]
     return dict(SCHEMA["$defs"][reference.removeprefix("#/$defs/")])
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.config.optimizer import Optimizer
+from trainer.parameter import parameter
 from trainer.plan.memory import state_memory
-from trainer.plan.parameters import parameter
 
 LAYERS, WIDTH = 12, 2048
 VALUES = LAYERS * WIDTH**2

@@ -4,8 +4,8 @@ import pytest
 
 from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
+from trainer.parameter import parameter
 from trainer.plan.memory import StateMemory, state_memory
-from trainer.plan.parameters import parameter
 
 TOTAL = 1200
 """Parameters, all of which train where nothing else is said."""

@@ -20,8 +20,9 @@ from transformers import (
 
 from trainer.config.model import Model, NewTokenizer
 from trainer.errors import RecipeError
+from trainer.parameter import Parameter, depth_of, part_of
 from trainer.plan import parameters
-from trainer.plan.parameters import Parameter, depth_of, of_model, part_of
+from trainer.plan.parameters import of_model
 
 LLAMA = {
     "vocab_size": 67,

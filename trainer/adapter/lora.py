@@ -15,8 +15,8 @@ from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
 from trainer.model.load import head_for
+from trainer.parameter import parameter
 from trainer.plan import adapter_parameters
-from trainer.plan.parameters import parameter
 
 _TASKS = {
     "causal_lm": "CAUSAL_LM",

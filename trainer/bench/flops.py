@@ -13,8 +13,8 @@ from typing import Any
 
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
-from trainer.plan import adapter_parameters, architectures, parameters, pretrained
-from trainer.plan.parameters import Parameter
+from trainer.parameter import Parameter, by_token
+from trainer.plan import architectures, parameters, pretrained, trainable
 
 _ORDER = ("embeddings", "norms", "attention", "mlp")
 """Parts of a layer, as data flow through them."""
@@ -47,8 +47,8 @@ def cost(recipe: Recipe, run: Path, plan: Mapping[str, Any]) -> Cost | None:
         return None
     if settings is None or listed is None:
         return None
-    trained = adapter_parameters.trained(recipe, listed)
-    counts = adapter_parameters.counts(recipe, listed)
+    trained = trainable.trained(recipe, listed)
+    counts = trainable.counts(recipe, listed)
     if {"total": counts.total, "trainable": counts.trainable} != plan["parameters"]:
         return None
     return _cost(settings, listed, trained, thin=recipe.adapter.kind != "none")
@@ -78,7 +78,7 @@ def _cost(
     matrices = [one for one in listed if len(one.shape) == 2 and one.part in ("attention", "mlp")]
     # A head that shares the embeddings' matrix is not listed by itself.
     heads = [one for one in listed if one.part == "head" and len(one.shape) == 2] or [
-        one for one in listed if parameters.by_token(one)
+        one for one in listed if by_token(one)
     ]
     token = sum(one.size * (2 + 2 * (_place(one) > lowest) + 2 * (one.name in own)) for one in matrices)
     if thin:

@@ -11,7 +11,7 @@ from trainer.bench.suite import MadeRows, Overrides, Steps, Suite
 from trainer.config.load import apply, recipe_of
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
-from trainer.plan import adapter_parameters, deepspeed_json, parameters
+from trainer.plan import deepspeed_json, parameters, trainable
 
 ROWS = "rows"
 """Beside the sections of a recipe: what the rows are made of."""
@@ -139,7 +139,7 @@ def _problems(suite: Suite, row: Row) -> Iterator[Problem]:
         return
     yield from deepspeed_json.problems(recipe)
     yield from parameters.problems(recipe.model)
-    yield from adapter_parameters.problems(recipe)
+    yield from trainable.problems(recipe)
 
 
 def _place(where: str, names: Sequence[str], rows: Sequence[Row]) -> str:

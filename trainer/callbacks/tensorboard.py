@@ -1,5 +1,6 @@
 """`tensorboard/`: the curves of a run; the only home of TensorBoard."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ FOLDER = "tensorboard"
 class TensorBoard(Callback):
     """Writes the metrics and the recipe to `folder/tensorboard`; steps that a killed process left are hidden."""
 
-    def __init__(self, folder: Path, recipe: str) -> None:
-        """`recipe` is the recipe as YAML text."""
+    def __init__(self, folder: Path, recipe: str, rates: Mapping[str, float]) -> None:
+        """`recipe` is the recipe as YAML text; `rates` are what those of groups are of the run's, where they differ."""
         self.folder = folder / FOLDER
-        self._recipe = recipe
+        self._recipe, self._rates = recipe, rates
         self._writer: Any = None
 
     def start(self, state: State) -> None:
@@ -38,6 +39,8 @@ class TensorBoard(Callback):
             "train/tokens_per_second": metrics.tokens_per_second,
             "train/peak_memory_bytes": metrics.peak_memory_bytes,
         }
+        if metrics.lr is not None:
+            curves |= {f"learning_rate/{name}": metrics.lr * scale for name, scale in self._rates.items()}
         for tag, value in curves.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, metrics.step)

@@ -12,6 +12,7 @@ class CausalLM(Section):
     packs: ClassVar[bool] = True
     """Whether its rows can stand end to end; they do unless `data.packing` says otherwise. The others are padded."""
     learns_tokens: ClassVar[bool] = True
+    headed: ClassVar[bool] = False
     """Whether a row without a learned token is of no use; else rows end as the tokenizer ends a text."""
     formats: ClassVar[tuple[Format, ...]] = ("completion", "instruction", "chat", "text", "pair", "table", "triples")
     """The formats of its rows."""

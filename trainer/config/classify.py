@@ -14,6 +14,7 @@ class Classify(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = True
     formats: ClassVar[tuple[Format, ...]] = ("text", "pair", "image")
     arrays: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False

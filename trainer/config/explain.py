@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from trainer.config import strategy, task
 from trainer.config.recipe import Recipe
-from trainer.config.task import BY_KIND, DEFAULT
 from trainer.config.yaml_file import Path_
 from trainer.errors import did_you_mean
 
@@ -36,9 +36,9 @@ def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind in ("extra_forbidden", "invalid_key"):
         path = (*path[:-1], str(path[-1]))
-        return path, _of_another_task(content, path, root) or "no such key" + _suggested(root, path)
+        return path, _of_another_kind(content, path, root) or "no such key" + _suggested(root, path)
     if kind == "union_tag_invalid":
-        kinds = list(BY_KIND)
+        kinds = [kind.strip(" '") for kind in context["expected_tags"].split(",")]
         return (*path, "kind"), f"{_shown(value['kind'])} is not one of {', '.join(kinds)}" + _near(
             str(value["kind"]), kinds
         )
@@ -52,7 +52,7 @@ def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[
         )
         return path, f"holds {len(value)} item{'s' if len(value) != 1 else ''}; it takes {takes}"
     shown = _shown(value)
-    if detail["loc"][-1] == "[key]":
+    if detail["loc"][-1] == "[key]" and kind != "literal_error":
         return path, f"the key {shown} is not text; put it in quotes"
     if choices and len(_options(_annotation_at(root, path))) > 1:
         return path, f"{shown} does not fit; it takes {_describe(root, path)}"
@@ -70,11 +70,16 @@ def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[
     return path, shown + message.format(**context)
 
 
-def _of_another_task(content: dict[str, Any], path: Path_, root: Root) -> str | None:
-    """What to say of a key that another `task.kind` has."""
-    if root is not Recipe or path[:-1] != ("task",) or path[-1] not in _keys_at(root, ("task",)):
+_DEFAULTS = {"task": task.DEFAULT, "strategy": strategy.DEFAULT}
+"""Of the sections whose keys depend on their kind."""
+
+
+def _of_another_kind(content: dict[str, Any], path: Path_, root: Root) -> str | None:
+    """What to say of a key that another kind of a task or a strategy has."""
+    section = str(path[0])
+    if root is not Recipe or section not in _DEFAULTS or len(path) != 2 or path[-1] not in _keys_at(root, path[:-1]):
         return None
-    return f"means nothing with task.kind: {content['task'].get('kind', DEFAULT)}; leave it out"
+    return f"means nothing with {section}.kind: {content[section].get('kind', _DEFAULTS[section])}; leave it out"
 
 
 def _shown(value: Any) -> str:

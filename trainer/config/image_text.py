@@ -11,6 +11,7 @@ class ImageText(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = True
+    headed: ClassVar[bool] = False
     formats: ClassVar[tuple[Format, ...]] = ("image_text",)
     arrays: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = True

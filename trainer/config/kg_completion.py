@@ -34,6 +34,11 @@ class KgCompletion(Section):
     negatives: int = Field(5, ge=1)
     """Wrong entities for each right one, drawn anew in each epoch; cross alone: bi compares with all of the step."""
 
+    @property
+    def headed(self) -> bool:
+        """Whether a head of its own is learned."""
+        return self.encoder == "cross"
+
     def metrics(self) -> tuple[str, ...]:
         """What validation measures, the loss first."""
         return ("loss", "mrr", "hits_1", "hits_3", "hits_10")

@@ -13,6 +13,7 @@ class MaskedLM(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = False
     formats: ClassVar[tuple[Format, ...]] = ("text", "pair")
     arrays: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False

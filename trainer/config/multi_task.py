@@ -18,6 +18,7 @@ class MultiTask(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = True
     formats: ClassVar[tuple[Format, ...]] = ("text", "pair", "words", "relation")
     arrays: ClassVar[tuple[str, ...]] = ("marks",)
     writes: ClassVar[bool] = False

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trainer.config.section import Section
 
+RatedPart = Literal["head", "embeddings", "adapter", "lora_b"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -19,6 +20,10 @@ class Optimizer(Section):
     """The highest learning rate of the schedule."""
     weight_decay: float = Field(0.0, ge=0.0)
     """Applied to matrices only, never to norms and biases."""
+    layer_decay: float | None = Field(None, gt=0.0, le=1.0)
+    """What the rate of a layer is of that of the one above it, from the head down; null: 1, or the strategy's own."""
+    rates: dict[RatedPart, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)
+    """Factors on the rates of parts: head, embeddings, adapter, and lora_b (the B matrices, as of LoRA+)."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the two moments."""
     eps: float = Field(1.0e-8, gt=0.0)

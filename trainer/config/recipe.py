@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from trainer.config import strategy as strategies
 from trainer.config.adapter import Adapter
 from trainer.config.batch import Batch
 from trainer.config.causal_lm import CausalLM
@@ -18,7 +19,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.relations import MARKERS
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
-from trainer.config.strategy import Strategy
+from trainer.config.strategy import Full, Strategy
 from trainer.config.task import BY_KIND, DEFAULT, Task
 from trainer.config.train import Train
 
@@ -34,7 +35,7 @@ class Recipe(Section):
     """The rows, and what the model sees of them."""
     adapter: Adapter = Field(default_factory=Adapter)
     """Small trainable modules beside a frozen model."""
-    strategy: Strategy = Field(default_factory=Strategy)
+    strategy: Strategy = Field(default_factory=Full)
     """What trains, and when."""
     optimizer: Optimizer = Field(default_factory=Optimizer)
     """How a gradient becomes a new weight."""
@@ -60,9 +61,11 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_the_task(cls, content: Any) -> Any:
-        """The kind of a task that names none; padded rows for one that does not pack, where the user says nothing; the
-        marks of entities as tokens of their own.
+        """The kind of a task or a strategy that names none; padded rows for a task that does not pack, where the user
+        says nothing; the marks of entities as tokens of their own.
         """
+        if isinstance(content, dict) and isinstance(content.get("strategy"), dict):
+            content = {**content, "strategy": {"kind": strategies.DEFAULT, **content["strategy"]}}
         task, data = (content.get(name) if isinstance(content, dict) else None for name in ("task", "data"))
         if not isinstance(task, dict):
             return content

@@ -14,6 +14,7 @@ class Relations(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = True
     formats: ClassVar[tuple[Format, ...]] = ("relation",)
     arrays: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[bool] = False

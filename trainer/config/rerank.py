@@ -13,6 +13,7 @@ class Rerank(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = True
     formats: ClassVar[tuple[Format, ...]] = ("ranking",)
     arrays: ClassVar[tuple[str, ...]] = ("parts", "types")
     writes: ClassVar[bool] = False

@@ -13,6 +13,7 @@ class Seq2Seq(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = True
+    headed: ClassVar[bool] = False
     formats: ClassVar[tuple[Format, ...]] = ("completion",)
     arrays: ClassVar[tuple[str, ...]] = ("parts",)
     writes: ClassVar[bool] = True

@@ -14,6 +14,7 @@ class TokenLabels(Section):
 
     packs: ClassVar[bool] = False
     learns_tokens: ClassVar[bool] = False
+    headed: ClassVar[bool] = True
     formats: ClassVar[tuple[Format, ...]] = ("words",)
     arrays: ClassVar[tuple[str, ...]] = ("marks",)
     writes: ClassVar[bool] = False

@@ -178,8 +178,8 @@ class DeepSpeedEngine:
 
     def step(self, lr: float) -> float | None:
         """As the protocol says; DeepSpeed clips by its own `gradient_clipping`."""
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = lr
+        for group, constants in zip(self.engine.optimizer.param_groups, self.constants, strict=True):
+            group["lr"] = lr * constants["scale"]
         own = self._norm() if self.zero == 0 and not self.engine.bfloat16_enabled() else None
         self.engine.step()
         norm = self.engine.get_global_grad_norm()

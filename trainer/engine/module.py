@@ -1,5 +1,6 @@
 """Body, head and loss as one module that an engine trains, in the fastest form that computes the same."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,9 @@ from trainer.model import checkpointing
 from trainer.model.compiling import compile_layers
 from trainer.model.fusing import fuse
 from trainer.model.load import DTYPES
+from trainer.optim.groups import groups, in_words, shape_of, shown
 from trainer.plan.plan import Plan
+from trainer.strategy import rates
 from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
@@ -41,8 +44,18 @@ def build(
         lora_product.fuse(model)
     _kernels(recipe, model, engine.device, say, compiled=compiled)
     checkpointing.set_up(model, recipe.train.checkpointing)
-    engine.prepare(module, recipe.optimizer)
+    settings = rates.settings_of(recipe)
+    engine.prepare(module, settings)
+    rows = shown(groups(settings, module))
+    if recipe.strategy.kind != "full" or len(rows) > 1:
+        say(in_words(rows, sum(math.prod(shape_of(weight)) for weight in module.parameters())))
     return module
+
+
+def rates_of(recipe: Recipe, module: nn.Module) -> dict[str, float]:
+    """What the rates of groups are of the run's, by their names; none where all have the same."""
+    rows = shown(groups(rates.settings_of(recipe), module))
+    return {row.rate: row.scale for row in rows} if len(rows) > 1 else {}
 
 
 def _kernels(recipe: Recipe, model: PreTrainedModel, device: torch.device, say: Say, *, compiled: bool) -> None:

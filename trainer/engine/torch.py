@@ -50,6 +50,7 @@ class TorchEngine:
         self.module = module.to(self.device)
         self.optimizer = optimizers.build(settings, self.module, self.seed)
         self.optimizer.frees = True
+        self.scales = [float(group["scale"]) for group in self.optimizer.param_groups]
         self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.in_backward = InBackward(self.optimizer) if settings.in_backward else None
         self.replica: nn.Module = self.module
@@ -67,8 +68,8 @@ class TorchEngine:
 
     def begin(self, lr: float) -> None:
         """As the protocol says."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = lr * scale
 
     @torch.no_grad()
     def look(self, batch: Batch) -> Terms:

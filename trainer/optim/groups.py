@@ -1,34 +1,93 @@
 """Which parameters share a rate, a weight decay and the bits of their moments."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from trainer.config.optimizer import Optimizer
+from trainer.parameter import parameter
 from trainer.plan.memory import LEAST_8BIT
+from trainer.strategy.rates import Rate, rates
+
+Key = tuple[Rate, bool, bool]
+"""The rate, whether weights decay, and whether moments have 8 bits."""
 
 
-def groups(module: nn.Module, weight_decay: float, *, eight_bit: bool = False) -> list[dict[str, Any]]:
-    """Trainable parameters in groups: matrices decay; norms, biases and other vectors do not.
+def groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: matrices decay; norms, biases and other vectors do not. `scale` is what the rate
+    of a group is of the run's, `rate` what it is called by.
 
-    With `eight_bit`, moments of matrices are kept in 8 bits, but for those of embeddings, whose gradients are uneven
+    With adamw_8bit, moments of matrices are kept in 8 bits, but for those of embeddings, whose gradients are uneven
     (Dettmers et al. 2021, section 2.3), and of small ones.
     """
+    eight_bit = settings.kind == "adamw_8bit"
+    named = dict(module.named_parameters())
+    scales = rates(settings, [parameter(name, shape_of(weight)) for name, weight in named.items()])
     embeddings = {id(one.weight) for one in module.modules() if isinstance(one, nn.Embedding)}
-    found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            shape = _shape(parameter)
-            short = eight_bit and math.prod(shape) >= LEAST_8BIT and id(parameter) not in embeddings
-            found.setdefault((len(shape) >= 2, short), []).append(parameter)
+    found: dict[Key, list[nn.Parameter]] = {}
+    for name, weight in named.items():
+        if weight.requires_grad:
+            shape = shape_of(weight)
+            short = eight_bit and math.prod(shape) >= LEAST_8BIT and id(weight) not in embeddings
+            found.setdefault((scales[name], len(shape) >= 2, short), []).append(weight)
+    # Where all have one rate, their names tell nothing.
+    if len({rate.scale for rate, *_ in found}) == 1:
+        found = _as_one(found)
     order = [(True, False), (True, True), (False, False), (False, True)]
     return [
-        {"params": found[key], "weight_decay": weight_decay if key[0] else 0.0, "eight_bit": key[1]}
-        for key in order
-        if key in found
+        {
+            "params": weights,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "eight_bit": short,
+            "scale": rate.scale,
+            "rate": rate.name,
+        }
+        for (rate, decays, short), weights in sorted(found.items(), key=lambda item: order.index(item[0][1:]))
     ]
 
 
-def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
+def _as_one(found: dict[Key, list[nn.Parameter]]) -> dict[Key, list[nn.Parameter]]:
+    """The same groups whatever their rates are called."""
+    joined: dict[Key, list[nn.Parameter]] = {}
+    for (rate, decays, short), weights in found.items():
+        joined.setdefault((Rate("all", rate.scale), decays, short), []).extend(weights)
+    return joined
+
+
+def shape_of(parameter: nn.Parameter) -> tuple[int, ...]:
     """The whole shape; under ZeRO-3 a parameter's own one is empty, and `ds_shape` holds the real one."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is told of the parameters of one rate."""
+
+    rate: str
+    scale: float
+    size: int
+    """Values."""
+
+
+def shown(made: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    """Of groups, the highest rate first."""
+    sizes: dict[tuple[str, float], int] = {}
+    for group in made:
+        size = sum(math.prod(shape_of(weight)) for weight in group["params"])
+        key = (group["rate"], group["scale"])
+        sizes[key] = sizes.get(key, 0) + size
+    return sorted((Shown(*key, size) for key, size in sizes.items()), key=lambda one: -one.scale)
+
+
+def in_words(rows: Sequence[Shown], total: int) -> str:
+    """What trains of so many values, and at which part of the rate."""
+    trained = sum(row.size for row in rows)
+    first = f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
+    if len(rows) == 1 and rows[0].scale == 1.0:
+        return f"{first}."
+    width, wide = max(len(row.rate) for row in rows), max(len(f"{row.size:,}") for row in rows)
+    lines = [f"  {row.rate:<{width}}  {row.size:>{wide},}  rate x {row.scale:.4g}" for row in rows]
+    return "\n".join([f"{first}:", *lines])

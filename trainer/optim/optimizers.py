@@ -19,7 +19,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 def build(settings: Optimizer, module: nn.Module, seed: int = 0) -> Adam:
     """Ours, over what trains in a module; the loop sets the rate before each step."""
-    return Adam(_groups(settings, module), settings, seed)
+    return Adam(groups(settings, module), settings, seed)
 
 
 def build_shared(settings: Optimizer, module: nn.Module, seed: int) -> torch.optim.Optimizer:
@@ -27,8 +27,4 @@ def build_shared(settings: Optimizer, module: nn.Module, seed: int) -> torch.opt
     if settings.kind == "adamw_8bit" or settings.master not in ("float32", "none"):
         return build(settings, module, seed)
     constants: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
-    return OPTIMIZERS[settings.kind](_groups(settings, module), lr=settings.lr, fused=True, **constants)
-
-
-def _groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
-    return groups(module, settings.weight_decay, eight_bit=settings.kind == "adamw_8bit")
+    return OPTIMIZERS[settings.kind](groups(settings, module), lr=settings.lr, fused=True, **constants)

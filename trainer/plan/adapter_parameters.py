@@ -2,39 +2,19 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from trainer.config.adapter import Adapter
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError, did_you_mean
-from trainer.plan import parameters
-from trainer.plan.parameters import Parameter
+from trainer.parameter import Parameter, by_token
 
 _WEIGHT = ".weight"
 _PATTERN = "re:"
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Parameters of a model with its adapter."""
-
-    total: int
-    trainable: int
-
-
-def counts(recipe: Recipe, listed: Sequence[Parameter]) -> Counts:
-    """The parameters of the recipe's model, whose own ones are `listed`.
-
-    Raises:
-        RecipeError: a target that the model does not have.
-    """
-    base = sum(one.size for one in listed)
-    size = sum(one.size for one in trained(recipe, listed))
-    return Counts(base, size) if recipe.adapter.kind == "none" else Counts(base + size, size)
-
-
-def trained(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
-    """The parameters that train: the model's own, or what the adapter adds to them.
+def left(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters that an adapter leaves trainable: the model's own, or what it adds to them.
 
     Raises:
         RecipeError: a target that the model does not have.
@@ -50,21 +30,9 @@ def trained(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
     rows = [
         replace(one, shape=(len(recipe.model.add_tokens), one.shape[1]), part="rows")
         for one in listed
-        if recipe.model.add_tokens and parameters.by_token(one)
+        if recipe.model.add_tokens and by_token(one)
     ]
     return added + rows
-
-
-def problems(recipe: Recipe) -> list[Problem]:
-    """Targets that the model does not have, as far as this machine can see."""
-    if recipe.adapter.kind == "none" or parameters.problems(recipe.model):
-        return []
-    listed = parameters.of_model(recipe.model, None)
-    try:
-        counts(recipe, listed or [])
-    except RecipeError as error:
-        return list(error.problems) if listed else []
-    return []
 
 
 def targets(adapter: Adapter, listed: Iterable[Parameter]) -> list[Parameter]:

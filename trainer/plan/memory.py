@@ -10,7 +10,7 @@ from typing import Any
 
 from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
-from trainer.plan.parameters import Parameter
+from trainer.parameter import Parameter
 
 BUCKET = 50_000_000
 """Values that wait together on a device to be reduced."""

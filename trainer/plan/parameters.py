@@ -1,67 +1,18 @@
-"""The parameters of a model: name, shape, depth and part, known without its weights and without torch.
+"""The parameters of a recipe's model, known without its weights and without torch; tied ones once."""
 
-Names are those of transformers' `model.named_parameters()`, tied ones once. Depth and part are functions of the name
-alone, so that the plan and the strategies agree on them.
-"""
-
-import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from trainer.config.model import Model, NewTokenizer
 from trainer.errors import Problem, RecipeError
+from trainer.parameter import Parameter, by_token, parameter
 from trainer.plan import architectures, pretrained
 
-_DEPTH = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
-# The first pattern that fits says the part: a head's own norm is the head's, a norm inside attention is a norm.
-_PARTS = (
-    ("head", re.compile(r"(?:^|\.)(?:lm_head|score|classifier|qa_outputs|cls|embed_out)(?:\.|$)")),
-    ("norms", re.compile(r"norm|(?:^|[._])ln(?:_|\.|$)", re.IGNORECASE)),
-    ("attention", re.compile(r"attn|attention", re.IGNORECASE)),
-    ("embeddings", re.compile(r"embed|(?:^|\.)(?:wte|wpe|shared)\.", re.IGNORECASE)),
-    ("pooler", re.compile(r"(?:^|\.)pooler\.")),
-    ("mlp", re.compile(r"mlp|ffn|feed_forward|fc\d|intermediate|(?:^|\.)output\.|dense|expert|moe", re.IGNORECASE)),
-)
-_POSITIONS = re.compile(r"(?:^|\.)wpe\.|position|token_type")
 # Tensors of older files that are buffers or nothing at all in the model.
 _BUFFERS = re.compile(
     r"(?:inv_freq|position_ids|token_type_ids|masked_bias|\.attn\.bias|running_mean|running_var|num_batches_tracked)$"
 )
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a model."""
-
-    name: str
-    """As in `model.named_parameters()`."""
-    shape: tuple[int, ...]
-    depth: int | None
-    """The layer's number, counted from the bottom of its stack; None outside the layers."""
-    part: str
-    """embeddings, attention, mlp, norms, head, pooler or other."""
-
-    @property
-    def size(self) -> int:
-        """Values that it holds."""
-        return math.prod(self.shape)
-
-
-def depth_of(name: str) -> int | None:
-    """The layer's number in a parameter's name, counted from the bottom of its stack; None outside the layers."""
-    match = _DEPTH.search(name)
-    return int(match[1]) if match else None
-
-
-def part_of(name: str) -> str:
-    """Which part of the model a parameter belongs to: embeddings, attention, mlp, norms, head, pooler or other."""
-    return next((part for part, pattern in _PARTS if pattern.search(name)), "other")
-
-
-def parameter(name: str, shape: tuple[int, ...]) -> Parameter:
-    """A parameter with the depth and the part that its name says."""
-    return Parameter(name, shape, depth_of(name), part_of(name))
 
 
 def of_model(model: Model, vocabulary: int | None) -> list[Parameter] | None:
@@ -112,11 +63,6 @@ def _of_folder(settings: dict[str, object], stored: dict[str, tuple[int, ...]] |
     if settings.get("tie_word_embeddings") is True:
         kept.pop("lm_head.weight", None)
     return _listed(kept.items())
-
-
-def by_token(one: Parameter) -> bool:
-    """Whether a matrix has a row for each token of the vocabulary: embeddings and head, not those of positions."""
-    return len(one.shape) == 2 and one.part in ("embeddings", "head") and not _POSITIONS.search(one.name)
 
 
 def _with_new_tokens(listed: list[Parameter] | None, model: Model, vocabulary: int | None) -> list[Parameter] | None:

@@ -7,7 +7,7 @@ from trainer import ranks
 from trainer.config.log_rules import beyond_the_run
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
-from trainer.plan import adapter_parameters
+from trainer.plan import trainable
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
 from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
 from trainer.plan.manifest import Manifest
@@ -121,7 +121,7 @@ def make(
     if not resuming:
         check_batch(recipe, count)
     listed = of_model(recipe.model, vocabulary)
-    parameters = adapter_parameters.counts(recipe, listed) if listed is not None else None
+    parameters = trainable.counts(recipe, listed) if listed is not None else None
     batch = plan_batch(recipe, manifest, count)
 
     def state(engine: str, zero: int) -> StateMemory:
@@ -135,7 +135,7 @@ def make(
             zero=zero,
             ranks=count,
             offload=recipe.engine.offloaded(zero),
-            trained=adapter_parameters.trained(recipe, listed),
+            trained=trainable.trained(recipe, listed),
             micro_batches=batch.accumulate or 2,
         )
 

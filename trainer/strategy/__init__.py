@@ -1,1 +1,1 @@
-"""One file a strategy: what trains, and when."""
+"""One file a strategy: what trains."""

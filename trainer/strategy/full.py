@@ -1,8 +1,11 @@
 """Everything that the adapter left trainable, from the first step to the last."""
 
-from trainer.plan.parameters import Parameter
+from collections.abc import Sequence
+
+from trainer.config.strategy import Full
+from trainer.parameter import Parameter
 
 
-def trains(parameter: Parameter) -> bool:
-    """Whether a parameter trains; the adapter's own choice stands besides."""
-    return True
+def trains(settings: Full, listed: Sequence[Parameter]) -> list[Parameter]:
+    """All of them."""
+    return list(listed)

@@ -12,7 +12,7 @@ from trainer.data import tokenizer as tokenizers
 from trainer.engine.torch import TorchEngine
 from trainer.errors import RecipeError
 from trainer.model.load import load
-from trainer.plan import adapter_parameters, parameters
+from trainer.plan import parameters, trainable
 
 LLAMA_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["q_proj", "mlp.down_proj"], ["re:.*[.]1[.].*_proj"]]
 GPT2_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["c_attn", "mlp.c_proj"], ["re:.*[.]h[.]0[.].*"]]
@@ -35,13 +35,13 @@ def recipe_of(folder: Path, targets: Any, tokens: tuple[str, ...] = ()) -> Recip
     )
 
 
-def planned(recipe: Recipe) -> adapter_parameters.Counts:
+def planned(recipe: Recipe) -> trainable.Counts:
     listed = parameters.of_model(recipe.model, None)
     assert listed is not None
-    return adapter_parameters.counts(recipe, listed)
+    return trainable.counts(recipe, listed)
 
 
-def real(recipe: Recipe, folder: Path) -> adapter_parameters.Counts:
+def real(recipe: Recipe, folder: Path) -> trainable.Counts:
     import torch
 
     from trainer.adapter.methods import METHODS
@@ -50,7 +50,7 @@ def real(recipe: Recipe, folder: Path) -> adapter_parameters.Counts:
     model = load(recipe, tokenizer, TorchEngine(torch.device("cpu"), None).loading())
     new = tokenizers.new_tokens(recipe, tokenizer)
     made = [*METHODS[recipe.adapter.kind](model, recipe, new).model.parameters()]
-    return adapter_parameters.Counts(
+    return trainable.Counts(
         total=sum(one.numel() for one in made), trainable=sum(one.numel() for one in made if one.requires_grad)
     )
 
@@ -90,7 +90,7 @@ def test_targets_that_fit_nothing_are_told_all_at_once_with_near_names(folders: 
 
     assert [problem.where for problem in caught.value.problems] == ["adapter.targets.0", "adapter.targets.1"]
     assert "did you mean q_proj?" in caught.value.problems[0].message
-    assert list(caught.value.problems) == adapter_parameters.problems(recipe)
+    assert list(caught.value.problems) == trainable.problems(recipe)
 
 
 def test_an_ending_begins_at_a_part_of_the_name(folders: dict[str, Path]) -> None:
@@ -101,4 +101,4 @@ def test_an_ending_begins_at_a_part_of_the_name(folders: dict[str, Path]) -> Non
 def test_a_model_that_is_not_here_is_not_complained_of() -> None:
     recipe = a_recipe.recipe(model={"name": "somebody/something"}, adapter={"kind": "lora", "targets": ["x"]})
 
-    assert adapter_parameters.problems(recipe) == []
+    assert trainable.problems(recipe) == []

@@ -16,6 +16,7 @@ from trainer import ranks
 from trainer.adapter.adapted import Adapted
 from trainer.adapter.methods import METHODS
 from trainer.callbacks import environment
+from trainer.callbacks.audit import Audit
 from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
@@ -188,6 +189,9 @@ def _callbacks(
             views.append(TensorBoard(folder, dump(recipe), modules.rates_of(recipe, module)))
     if recipe.log.profile is not None:
         views.append(Profile(recipe.log.profile, folder, engine.device, console.say if console else lambda text: None))
+    if recipe.train.audit:
+        may_rest = bool(getattr(module, "leaves_unused", False))
+        views.append(Audit(engine, console.say if console else lambda text: None, may_rest=may_rest))
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)
     if validation is None:
         return [*views, saver]

@@ -34,6 +34,8 @@ class Train(Section):
     memory_budget: ByteSize | None = Field(None, gt=0)
     """Bytes that a process may take, or text such as 6GiB: of its CUDA device, else of the host; null: what is there.
     Only checkpointing: auto looks at it."""
+    audit: bool = True
+    """Whether the first steps are looked at: what trains has moved, and all else is as it was, bit by bit."""
     compile: bool = False
     """Fuse what stands between the products of a layer with torch.compile: half a minute at the start, then faster."""
     kernels: Literal["auto", "none"] = "auto"

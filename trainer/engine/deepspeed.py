@@ -22,7 +22,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
-from trainer.engine import universal
+from trainer.engine import shares, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
@@ -196,6 +196,10 @@ class DeepSpeedEngine:
         self.engine.eval()
         terms: Terms = self.engine(batch.to(self.device))
         return terms
+
+    def watched(self) -> Iterator[tuple[str, bool, list[torch.Tensor]]]:
+        """As the protocol says: of what is shared out, this process's part."""
+        return shares.watched(self.module, self.weights, self.engine.optimizer, self.zero)
 
     def save_state(self, folder: Path) -> None:
         """DeepSpeed's own files: each rank writes its shard."""

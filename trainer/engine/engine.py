@@ -77,6 +77,13 @@ class Engine(Looks, Protocol):
     def step(self, lr: float) -> float | None:
         """Clips, updates, clears; the gradient's norm before clipping, None where the engine does not tell it."""
 
+    def watched(self) -> Iterator[tuple[str, bool, list[torch.Tensor]]]:
+        """Of each parameter its name, whether it trains, and what this process keeps of its value.
+
+        That of one that trains is what the optimizer steps: its copy in more bits, where there is one. Where there is
+        none and updates may be rounded away, the first moment stands beside it, which is zero without a gradient.
+        """
+
     def save_state(self, folder: Path) -> None:
         """Weights and optimizer into a folder that is there on every rank; all ranks call it."""
 

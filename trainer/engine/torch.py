@@ -15,6 +15,7 @@ from trainer.data.batches import Batch
 from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.optim import clip, masters, optimizers
+from trainer.optim.adam import MOMENTS
 from trainer.optim.in_backward import InBackward, equalise
 
 _FILE = "torch.pt"
@@ -112,6 +113,18 @@ class TorchEngine:
         self.module.eval()
         terms: Terms = self.module(batch.to(self.device))
         return terms
+
+    def watched(self) -> Iterator[tuple[str, bool, list[torch.Tensor]]]:
+        """As the protocol says."""
+        trained = set(self.weights)
+        for name, weight in self.module.named_parameters():
+            if weight not in trained:
+                yield name, False, [weight]
+                continue
+            state = self.optimizer.state.get(weight, {})
+            lossy = weight.dtype != torch.float32 and not {"master", "compensation"} & state.keys()
+            moment = [state[MOMENTS[0]]] if lossy and MOMENTS[0] in state else []
+            yield name, True, [masters.value(weight, state), *moment]
 
     def save_state(self, folder: Path) -> None:
         """Replicas are equal: rank 0 writes one file."""

@@ -29,6 +29,16 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"optimizer": EARLY},
         "optimizer.in_backward: steps before the norm of the gradient is known; set train.clip: null, or leave it out",
     ),
+    (
+        "keys_fit_the_schedule",
+        {"schedule": {"kind": "cosine", "cycles": 3}},
+        "schedule.cycles: means nothing with schedule.kind: cosine; leave it out, or set that to cosine_restarts",
+    ),
+    (
+        "keys_fit_the_schedule",
+        {"schedule": {"kind": "constant", "floor": 0.1}},
+        "schedule.floor: means nothing with schedule.kind: constant; leave it out",
+    ),
 ]
 
 

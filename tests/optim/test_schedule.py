@@ -1,5 +1,6 @@
 import itertools
-import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -8,17 +9,34 @@ from hypothesis import strategies as st
 from transformers import (
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
+    get_cosine_with_hard_restarts_schedule_with_warmup,
+    get_inverse_sqrt_schedule,
     get_linear_schedule_with_warmup,
+    get_polynomial_decay_schedule_with_warmup,
+    get_wsd_schedule,
 )
 
 from trainer.config.schedule import Schedule
 from trainer.optim.schedule import SHAPES, rate, warmup_steps
 
-THEIRS = {
+THEIRS: dict[str, Any] = {
     "linear": get_linear_schedule_with_warmup,
     "cosine": get_cosine_schedule_with_warmup,
+    "cosine_restarts": partial(get_cosine_with_hard_restarts_schedule_with_warmup, num_cycles=2),
     "constant": get_constant_schedule_with_warmup,
+    "polynomial": partial(get_polynomial_decay_schedule_with_warmup, lr_end=0.0, power=2.0),
+    "inverse_sqrt": get_inverse_sqrt_schedule,
+    "wsd": lambda optimizer, num_warmup_steps, num_training_steps: get_wsd_schedule(
+        optimizer,
+        num_warmup_steps,
+        # A warm-up leaves less room for the fall.
+        min(4, num_training_steps - num_warmup_steps),
+        num_training_steps=num_training_steps,
+        decay_type="linear",
+    ),
 }
+UNBOUNDED = ("constant", "inverse_sqrt")
+FALLING = [kind for kind in SHAPES if kind not in ("cosine_restarts", "one_cycle")]
 
 
 def _schedule(kind: str, warmup: float) -> Schedule:
@@ -31,7 +49,7 @@ def _ours(kind: str, warm: int, steps: int) -> list[float]:
 
 def _theirs(kind: str, warm: int, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    lengths = {} if kind == "constant" else {"num_training_steps": steps}
+    lengths = {} if kind in UNBOUNDED else {"num_training_steps": steps}
     schedule = THEIRS[kind](optimizer, num_warmup_steps=warm, **lengths)
     rates = []
     for _ in range(steps):
@@ -41,7 +59,7 @@ def _theirs(kind: str, warm: int, steps: int) -> list[float]:
     return rates
 
 
-@pytest.mark.parametrize(("kind", "warm", "steps"), list(itertools.product(SHAPES, [0, 1, 5, 39], [40])))
+@pytest.mark.parametrize(("kind", "warm", "steps"), list(itertools.product(THEIRS, [0, 1, 5, 39], [40])))
 def test_only_the_warm_up_differs_from_transformers(kind: str, warm: int, steps: int) -> None:
     # Theirs gives step s of a warm-up of W steps s/W, so that the first one changes nothing; ours gives it (s+1)/W.
     ours, theirs = _ours(kind, warm, steps), _theirs(kind, warm, steps)
@@ -59,7 +77,7 @@ def test_half_way_down_a_cosine_is_half() -> None:
 
 
 @given(
-    kind=st.sampled_from(sorted(SHAPES)),
+    kind=st.sampled_from(sorted(FALLING)),
     warmup=st.floats(0, 0.999) | st.integers(0, 60).map(float),
     steps=st.integers(1, 50),
 )
@@ -83,11 +101,41 @@ def test_a_warm_up_below_one_is_a_share_of_all_steps(warmup: float, steps: int, 
     assert warmup_steps(_schedule("linear", warmup), steps) == warm
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "cosine_restarts", "polynomial", "wsd"])
 def test_the_shape_would_end_one_step_after_the_last(kind: str) -> None:
     assert rate(_schedule(kind, 3.0), 20, 20) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_shapes_start_at_one() -> None:
-    assert [shape(0.0) for shape in SHAPES.values()] == [1.0, 1.0, 1.0]
-    assert math.isclose(SHAPES["cosine"](1 / 3), 0.75)
+@pytest.mark.parametrize("kind", [kind for kind in SHAPES if kind != "one_cycle"])
+def test_the_shapes_start_at_one(kind: str) -> None:
+    assert rate(_schedule(kind, 0.0), 0, 20) == 1.0
+
+
+@pytest.mark.parametrize(("warm", "steps"), [(3, 10), (6, 20), (12, 40)])
+def test_one_cycle_is_torchs(warm: int, steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=steps, pct_start=warm / steps, cycle_momentum=False
+    )
+    theirs = []
+    for step in range(steps):
+        theirs.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        if step < steps - 1:
+            schedule.step()
+
+    assert _ours("one_cycle", warm, steps) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_floor_is_what_is_left() -> None:
+    ours = [rate(Schedule(kind="cosine", warmup=0.0, floor=0.1), step, 10) for step in range(11)]
+
+    assert ours[0] == 1.0
+    assert ours[5] == pytest.approx(0.1 + 0.9 * 0.5)
+    assert ours[10] == pytest.approx(0.1)
+
+
+def test_a_fall_may_be_told_in_steps() -> None:
+    ours = [rate(Schedule(kind="wsd", warmup=0.0, decay=4), step, 10) for step in range(10)]
+
+    assert ours == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])

@@ -1,6 +1,7 @@
 """What must hold between `optimizer:` and other keys."""
 
 from trainer.config.recipe import Recipe
+from trainer.config.schedule import Schedule
 from trainer.errors import Problem
 
 
@@ -31,7 +32,21 @@ def steps_in_the_backward_pass_are_not_clipped(recipe: Recipe) -> Problem | None
     return None
 
 
+def keys_fit_the_schedule(recipe: Recipe) -> Problem | None:
+    """A key that changes nothing is a mistake."""
+    alone = {"cycles": "cosine_restarts", "power": "polynomial", "decay": "wsd"}
+    for name, kind in alone.items():
+        given, default = getattr(recipe.schedule, name), Schedule.model_fields[name].default
+        if recipe.schedule.kind != kind and given != default:
+            message = f"means nothing with schedule.kind: {recipe.schedule.kind}; leave it out, or set that to {kind}"
+            return Problem(f"schedule.{name}", message)
+    if recipe.schedule.kind == "constant" and recipe.schedule.floor:
+        return Problem("schedule.floor", "means nothing with schedule.kind: constant; leave it out")
+    return None
+
+
 OPTIMIZER_RULES = (
+    keys_fit_the_schedule,
     compensated_weights_are_bfloat16,
     steps_in_the_backward_pass_are_torchs,
     steps_in_the_backward_pass_are_not_clipped,

@@ -158,7 +158,7 @@ def _scheduler(source: Source, recipe: Recipe) -> list[Problem]:
     if not isinstance(section, Mapping) or not isinstance(section.get("params", {}), Mapping):
         return [source.problem("scheduler", "must be a section with type and params; leave it out")]
     found = []
-    if section.get("type", "auto") not in ("auto", _SCHEDULERS[recipe.schedule.kind]):
+    if section.get("type", "auto") not in ("auto", _SCHEDULERS.get(recipe.schedule.kind)):
         found.append(_conflict(source, "scheduler.type", "schedule.kind", recipe.schedule.kind))
     for key, value in section.get("params", {}).items():
         if value != "auto":

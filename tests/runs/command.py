@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,18 @@ def read_json(path: Path) -> Any:
 def metrics(run: Path, split: str = "train") -> list[dict[str, Any]]:
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [event for event in events if event["split"] == split]
+
+
+def first_validations(
+    folder: Path, write: Callable[..., Path], processes: Sequence[int] = (1, 2, 3)
+) -> list[dict[str, float]]:
+    """The metrics of the untrained model, which is the same whatever the number of processes, by that number."""
+    found = []
+    for count in processes:
+        own = folder / str(count)
+        own.mkdir()
+        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": count}}
+        done = shardtune("train", str(write(own, **sections, engine={"kind": "torch"})))
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(metrics(own / "run", "validation")[0]["metrics"])
+    return found

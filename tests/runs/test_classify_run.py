@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
-from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.command import first_validations, metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES, each
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -101,15 +101,7 @@ def test_an_adapter_trains_the_head_and_is_loaded_with_it(tmp_path: Path) -> Non
 
 
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 2, 3):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        # Before the first step the same model is measured.
-        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
-        done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    found = first_validations(tmp_path, write)
     assert found[0] == found[1] == found[2]
 
 

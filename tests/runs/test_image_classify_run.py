@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.command import first_validations, read_json, shardtune, write_recipe
 from runs.engines import ENGINES, each
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
@@ -72,14 +72,7 @@ def test_another_program_sees_the_same(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 3):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
-        done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    found = first_validations(tmp_path, write, (1, 3))
     assert found[0] == found[1]
 
 

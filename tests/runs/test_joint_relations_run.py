@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.command import first_validations, metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES, each
 from runs.test_relations_run import BERT
 from transformers import AutoModel
@@ -117,14 +117,7 @@ def test_an_adapter_keeps_its_heads(finished: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 2, 3):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
-        done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    found = first_validations(tmp_path, write)
     assert found[0] == found[1] == found[2]
 
 

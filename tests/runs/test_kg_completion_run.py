@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.command import first_validations, metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES
 from transformers import AutoModel
 
@@ -87,14 +87,7 @@ def test_links_are_learned_and_told(tmp_path: Path, task: dict[str, Any], engine
 
 @pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 2, 3):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
-        done = shardtune("train", str(write(folder, rows(), **sections, engine={"kind": "torch"})))
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    found = first_validations(tmp_path, lambda folder, **sections: write(folder, rows(), **sections))
     assert found[0] == found[1] == found[2]
 
 

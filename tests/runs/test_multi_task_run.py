@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from runs import test_classify_run, test_relations_run, test_token_labels_run
-from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.command import first_validations, metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES
 from transformers import AutoModel
 
@@ -83,13 +83,6 @@ def test_all_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
 
 @pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 2, 3):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        sections = {"batch": {"micro": 2, "global": 12}, "train": {"max_steps": 1}, "launch": {"processes": processes}}
-        done = shardtune("train", str(write(folder, **sections, engine={"kind": "torch"})))
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(metrics(folder / "run", "validation")[0]["metrics"])
+    found = first_validations(tmp_path, write)
     assert found[0] == pytest.approx(found[1], abs=1e-6)
     assert found[0] == pytest.approx(found[2], abs=1e-6)

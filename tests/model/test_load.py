@@ -6,7 +6,7 @@ import a_model
 import a_recipe
 import families
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from trainer.errors import RecipeError
 from trainer.model.attention import SEGMENTS
@@ -46,3 +46,24 @@ def test_a_model_that_knows_its_own_attentions_alone_is_refused_packed(tmp_path:
         _load(tmp_path, kind, settings, packing=True)
 
     assert _load(tmp_path, kind, settings, packing=False).config._attn_implementation in ("sdpa", "eager")
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "kept"),
+    [
+        ({"problem": "ordinal", "labels": ["low", "middle", "high"]}, 2, {"ordinal_labels": ["low", "middle", "high"]}),
+        ({"problem": "multiple", "threshold": 0.3}, 3, {"label_threshold": 0.3}),
+    ],
+)
+def test_a_pretrained_model_takes_what_its_head_needs_to_know(
+    tmp_path: Path, task: dict[str, Any], outputs: int, kept: dict[str, Any]
+) -> None:
+    folder = a_model.save(tmp_path / "base")
+    recipe = a_recipe.recipe(model={"name": str(folder), "dtype": "float32"}, task={"kind": "classify", **task})
+
+    model = load(recipe, AutoTokenizer.from_pretrained(folder), nullcontext(), ["low", "middle", "high"])
+    model.save_pretrained(tmp_path / "saved")
+
+    config = AutoConfig.from_pretrained(tmp_path / "saved")
+    assert config.num_labels == outputs
+    assert {name: getattr(config, name) for name in kept} == kept

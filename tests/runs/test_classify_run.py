@@ -195,3 +195,25 @@ def test_the_mean_of_all_tokens_is_read_too(tmp_path: Path) -> None:
     assert sum(label == row["label"] for label, row in zip(labels, rows(), strict=True)) >= 0.9 * len(labels)
     pooled = PooledModel.from_pretrained(tmp_path / "run" / "model")
     assert [row["label"] for row in pooled.predict([row["text"] for row in rows()])] == labels
+
+
+def test_one_of_several_labels_is_said_from_the_threshold_on(tmp_path: Path) -> None:
+    path = tmp_path / "several.jsonl"
+    several = [
+        {"text": row["text"], "label": [row["label"], "text"][: 1 + number % 2]} for number, row in enumerate(rows())
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in several))
+    data = {"train": [{"path": str(path), "format": "text"}], "test": {"fraction": 0.2}}
+    task = {"kind": "classify", "problem": "multiple", "threshold": 0.2}
+    recipe = write(tmp_path, data=data, task=task, evaluate={"every": 5, "metric": "loss"}, train={"max_steps": 5})
+    done = shardtune("train", str(recipe))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "run"
+    assert read_json(run / "model" / "config.json")["label_threshold"] == 0.2
+
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in several))
+    said = shardtune("predict", str(run), "--input", str(tmp_path / "asked.jsonl")).stdout.splitlines()
+    answers = [json.loads(line) for line in said]
+    assert all(one["labels"] == [name for name, chance in one["scores"].items() if chance > 0.2] for one in answers)
+    # More is said than from one half on.
+    assert any(0.2 < chance < 0.5 for one in answers for chance in one["scores"].values())

@@ -9,9 +9,9 @@ from transformers.utils import logging
 
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
-from trainer.model.load import DTYPES, ORDINAL, head_for
+from trainer.model.load import DTYPES, ORDINAL, THRESHOLD, head_for
 
-OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id", ORDINAL)
+OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id", ORDINAL, THRESHOLD)
 """What a configuration says of a head, which that of the weights below an adapter does not know."""
 
 

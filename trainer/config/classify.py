@@ -38,6 +38,8 @@ class Classify(Section):
     labels: tuple[str, ...] | None = None
     """The labels in the order of the outputs, ordinal ones from the lowest to the highest; null: those of
     the training rows, sorted."""
+    threshold: float = Field(0.5, gt=0.0, lt=1.0)
+    """The probability from which one of several labels is said; it is saved with the model."""
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     """What an example counts by its label; balanced: as if all labels were equally frequent."""
     focal: float = Field(0.0, ge=0.0)

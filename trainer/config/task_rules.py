@@ -36,6 +36,7 @@ def _means_nothing(task: Classify) -> list[str]:
         "focal": task.problem == "single",
         "label_smoothing": task.problem == "single",
         "labels": task.problem != "regression",
+        "threshold": task.problem == "multiple",
     }
     return [
         name for name, fits in alone.items() if not fits and getattr(task, name) != Classify.model_fields[name].default

@@ -8,6 +8,8 @@ import numpy as np
 from trainer.data.encoded import Encoded, Learned, Tokens
 
 Numbers = np.ndarray[tuple[int], np.dtype[Any]]
+_BLOCK = 1 << 14
+"""Examples that are looked at together."""
 
 
 def count_targets(learned: Learned) -> int:
@@ -67,12 +69,14 @@ class Split:
         return marks
 
     def present_marks(self) -> list[int]:
-        """The marks that stand in any of the examples, sorted; -1 is none."""
-        marks = self._arrays["marks"]
-        starts, ends = self._of("starts"), self._of("starts") + self.lengths
-        mine = np.bincount(starts, minlength=len(marks) + 1) - np.bincount(ends, minlength=len(marks) + 1)
-        found = np.unique(marks[np.cumsum(mine[:-1]) > 0])
-        return [int(mark) for mark in found if mark >= 0]
+        """The marks that stand in any of the examples, sorted."""
+        starts, found = self._of("starts"), set[int]()
+        for first in range(0, len(self), _BLOCK):
+            lengths = self.lengths[first : first + _BLOCK]
+            within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            places = np.repeat(starts[first : first + _BLOCK], lengths) + within
+            found.update(np.unique(self._arrays["marks"][places]).tolist())
+        return sorted(found - {-1})
 
     def example(self, row: int) -> Encoded:
         """All of one example."""

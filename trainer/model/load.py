@@ -71,6 +71,8 @@ PROBLEMS = {
 """What transformers calls the values of `task.problem`."""
 ORDINAL = "ordinal_labels"
 """Where the configuration of a model keeps labels of an order; its head has one output for each but the highest."""
+THRESHOLD = "label_threshold"
+"""Where it keeps the probability from which one of several labels is said."""
 
 
 def load(
@@ -136,6 +138,8 @@ def _made(
         head["label2id"] = {name: number for number, name in enumerate(names)}
     if isinstance(recipe.task, Classify):
         head["problem_type"] = PROBLEMS[recipe.task.problem]
+        if recipe.task.problem == "multiple":
+            head[THRESHOLD] = recipe.task.threshold
     torch.manual_seed(recipe.train.seed)
     try:
         if recipe.model.name:

@@ -4,6 +4,7 @@ The head, and where it looks, are those of transformers' `AutoModelForSequenceCl
 encoder, the last one of a decoder. Shapes: B examples, L labels, S tokens.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,14 @@ class OfLabels:
     def metrics(self, outputs: Sequence[Any]) -> dict[str, float]:
         """As the protocol says."""
         logits, labels = (np.stack(parts) for parts in zip(*outputs, strict=True))
-        return label_metrics.measure(self.settings.problem, logits, labels)
+        return label_metrics.measure(self.settings.problem, self._held(logits), labels)
+
+    def _held(self, logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Logits above 0 where one of several labels is as probable as the threshold; others as they are."""
+        if self.settings.problem != "multiple":
+            return logits
+        held: np.ndarray[Any, Any] = logits - math.log(self.settings.threshold / (1 - self.settings.threshold))
+        return held
 
     def classes(self, outputs: Sequence[Any]) -> ClassTable | None:
         """As the protocol says."""
@@ -108,7 +116,7 @@ class OfLabels:
         if self.settings.problem == "ordinal":
             return class_table.of_single(self.names, labels, label_metrics.ordinal(logits).argmax(axis=1))
         if self.settings.problem == "multiple":
-            return class_table.of_multiple(self.names, labels > 0.5, logits > 0)
+            return class_table.of_multiple(self.names, labels > 0.5, self._held(logits) > 0)
         return None
 
 
@@ -142,10 +150,10 @@ def objective(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, corpus: Corpus
 
 
 def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Predict:
-    """The likeliest label and the probability of each; of several labels those above one half; or a number."""
+    """The likeliest label and the probability of each; of several labels those above the threshold; or a number."""
     assert isinstance(recipe.task, Classify), "the table names the kind"
-    problem, names = recipe.task.problem, _names(model)
-    module = Classifier(model, recipe.task)
+    task, names = recipe.task, _names(model)
+    module = Classifier(model, task)
     layout = Layout.padded(padding_of(tokenizer))
 
     looks = Looks.of(recipe) if only_images(recipe.data) else None
@@ -154,20 +162,21 @@ def predictor(recipe: Recipe, result: Path, tokenizer: PreTrainedTokenizerBase, 
         batch = batch_of([row.encoded for row in rows], layout)
         if looks is not None:
             batch = replace(batch, more=looks.at([image for row in rows for image in row.images]))
-        return told(problem, names, module.logits(batch.to(model.device)).float())
+        return told(task, names, module.logits(batch.to(model.device)).float())
 
     return predict
 
 
-def told(problem: str, names: Sequence[str], logits: torch.Tensor) -> list[dict[str, Any]]:
+def told(task: Classify, names: Sequence[str], logits: torch.Tensor) -> list[dict[str, Any]]:
     """The likeliest label of each example and the probability of each, of logits [B, L]; or a number."""
+    problem = task.problem
     if problem == "regression":
         return [{"number": number} for number in logits[:, 0].tolist()]
     chances = _chances(problem, logits).tolist()
     scores = [dict(zip(names, each, strict=True)) for each in chances]
     if problem != "multiple":
         return [{"label": max(each, key=each.__getitem__), "scores": each} for each in scores]
-    return [{"labels": [name for name in names if each[name] > 0.5], "scores": each} for each in scores]
+    return [{"labels": [name for name in names if each[name] > task.threshold], "scores": each} for each in scores]
 
 
 def _names(model: PreTrainedModel) -> list[str]:

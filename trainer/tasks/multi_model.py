@@ -60,7 +60,7 @@ class MultiTaskModel(Answering):
             return tag_model.told(member.settings.scheme, member.names, rows, logits, None)
         if isinstance(member, OfRelations):
             return relations.told(member.names, logits.softmax(dim=1))
-        return classify.told(member.settings.problem, member.names, logits)
+        return classify.told(member.settings, member.names, logits)
 
 
 def _has_variances(folder: Path) -> bool:

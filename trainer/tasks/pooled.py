@@ -93,10 +93,10 @@ class PooledModel(Answering):
     """
 
     def __init__(
-        self, module: PooledClassifier, tokenizer: PreTrainedTokenizerBase, problem: str, names: Sequence[str]
+        self, module: PooledClassifier, tokenizer: PreTrainedTokenizerBase, task: Classify, names: Sequence[str]
     ) -> None:
         super().__init__(module, tokenizer)
-        self.module, self.problem, self.names = module, problem, tuple(names)
+        self.module, self.task, self.names = module, task, tuple(names)
 
     @classmethod
     def beside(cls, body: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> "PooledModel":
@@ -105,12 +105,12 @@ class PooledModel(Answering):
         settings, names = Classify(**held["task"]), held["labels"]
         module = PooledClassifier(body, settings, OfLabels(settings, Labels(tuple(names))).outputs)
         read_heads(folder, module.heads)
-        return cls(module, tokenizer, settings.problem, names)
+        return cls(module, tokenizer, settings, names)
 
     @torch.inference_mode()
     def told(self, rows: Sequence[Asked]) -> list[dict[str, Any]]:
         """The label of each row and the probability of each, or its number."""
-        return classify.told(self.problem, self.names, self.module.logits(self.batch(rows)).float())
+        return classify.told(self.task, self.names, self.module.logits(self.batch(rows)).float())
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The same for texts."""

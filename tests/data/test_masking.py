@@ -5,8 +5,9 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from trainer.data.draws import generator_of
 from trainer.data.encoded import Encoded
-from trainer.data.masking import Masking, generator_of, with_second
+from trainer.data.masking import Masking, with_second
 from trainer.errors import RecipeError
 
 VOCABULARY = ["[PAD]", "[MASK]", "[SEP]", "sun", "##set", "##s", "rain", ","]

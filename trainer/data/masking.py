@@ -17,7 +17,6 @@ MASKED, RANDOM = 0.8, 0.1
 """Of the tokens that are learned, those that become the mask and those that become any other (Devlin et al. 2019)."""
 _SPACES = ("\u0120", "\u2581")
 """How byte-level BPE and SentencePiece write the space before a word."""
-_SPLITS = {"train": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,6 @@ class Masking:
         begins = ~self.goes_on[tokens[usable]] | (np.diff(usable, prepend=-2) != 1)
         words = np.split(usable, np.flatnonzero(begins)[1:])
         return [words[number] for number in generator.permutation(len(words))]
-
-
-def generator_of(seed: int, split: str, epoch: int, row: int) -> np.random.Generator:
-    """The random numbers of one example in one epoch; those of held-out rows are the same in each."""
-    return np.random.default_rng((seed, _SPLITS[split], epoch if split == "train" else 0, row))
 
 
 def with_second(first: Encoded, other: Encoded, room: int) -> Encoded:

@@ -24,9 +24,9 @@ from trainer.config.recipe import Recipe
 from trainer.data import graph as graphs
 from trainer.data.batches import Batch, Collate, Window, batch_of
 from trainer.data.corpus import Corpus
+from trainer.data.draws import generator_of
 from trainer.data.encoded import Encoded
 from trainer.data.graph import Graph, Ids, joined
-from trainer.data.masking import generator_of
 from trainer.data.packing import Layout
 from trainer.data.tokenizer import padding_of
 from trainer.data.triple import BACK, QUERY

@@ -19,8 +19,9 @@ from trainer.config.masked_lm import MaskedLM
 from trainer.config.recipe import Recipe
 from trainer.data.batches import IGNORED, Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
+from trainer.data.draws import generator_of
 from trainer.data.encoded import Encoded
-from trainer.data.masking import Masking, generator_of, with_second
+from trainer.data.masking import Masking, with_second
 from trainer.data.packing import Layout
 from trainer.data.split import Split
 from trainer.data.tokenizer import padding_of

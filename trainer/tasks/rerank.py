@@ -20,8 +20,8 @@ from trainer.config.recipe import Recipe
 from trainer.config.rerank import Rerank
 from trainer.data.batches import Batch, Collate, batch_of
 from trainer.data.corpus import Corpus
+from trainer.data.draws import generator_of
 from trainer.data.encoded import Encoded
-from trainer.data.masking import generator_of
 from trainer.data.packing import Layout
 from trainer.data.tokenizer import padding_of
 from trainer.errors import DataError, Problem

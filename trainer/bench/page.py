@@ -4,27 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from trainer.bench import plots, table
-from trainer.errors import RunError
+from trainer.report import html
 
-TEMPLATE = "page.html"
+TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:
     """Writes the page; RunError where that cannot be done."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = result["rows"]
     grown = [plots.growth(entry, table.MEASURES[entry["measure"]]) for entry in result["growth"]]
     columns, lines = table.lines(result)
-    page = environment.get_template(TEMPLATE).render(
+    html.write(
+        TEMPLATE,
+        path,
         result=result,
         facts=table.facts(result),
         columns=columns,
@@ -39,7 +32,3 @@ def write(result: Mapping[str, Any], path: Path) -> None:
         plots=[plot for plot in (plots.pareto(rows), *grown) if plot is not None],
         at=plots,
     )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error

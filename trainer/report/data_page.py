@@ -2,33 +2,18 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from trainer.errors import RunError
+from trainer.report import html
 from trainer.report.data_facts import Bin
 from trainer.report.data_report import Report
 
-TEMPLATE = "data_page.html"
+TEMPLATE = Path(__file__).with_name("data_page.html")
 HEIGHT, WIDTH = 160, 720
 """Of the histogram, in pixels."""
 
 
 def write(report: Report, path: Path) -> None:
     """Writes the page; RunError where that cannot be done."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
-        report=report, bars=bars(report.lengths), height=HEIGHT, width=WIDTH
-    )
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+    html.write(TEMPLATE, path, report=report, bars=bars(report.lengths), height=HEIGHT, width=WIDTH)
 
 
 def bars(bins: tuple[Bin, ...]) -> list[dict[str, float | str]]:

@@ -4,7 +4,13 @@ import pytest
 from distributed import audited
 from distributed.pair import Pair
 
-ENGINES = [("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)]
+ENGINES = [
+    ("torch", 0),
+    pytest.param("deepspeed", 0, marks=pytest.mark.slow),
+    pytest.param("deepspeed", 1, marks=pytest.mark.slow),
+    ("deepspeed", 2),
+    ("deepspeed", 3),
+]
 MASTERS = [("float32", "float32"), ("float32", "bfloat16"), ("kahan", "bfloat16"), ("stochastic", "bfloat16")]
 UP = "model.model.layers.0.mlp.up_proj.weight"
 

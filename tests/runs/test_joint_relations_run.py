@@ -103,6 +103,7 @@ def said_of(found: dict[str, Any]) -> dict[str, Any]:
     return {"entities": kept, "relations": relations}
 
 
+@pytest.mark.slow
 def test_an_adapter_keeps_its_heads(finished: Path, tmp_path: Path) -> None:
     model = {"name": str(finished / "model"), "config": None, "tokenizer": None}
     sections = {"model": model, "adapter": {"kind": "lora", "r": 8}, "optimizer": {"lr": 1e-2}, **ENGINES["ddp"]}

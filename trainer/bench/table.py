@@ -158,7 +158,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
         *(f"{name}: {packages}." for name, packages in peers.items()),
-        f"{result['date'][:10]}: {suite['rounds']} rounds, interleaved, of {suite['steps']['measured']} steps after "
+        f"{result['date'][:10]}: {suite['rounds']} round{'s' if suite['rounds'] > 1 else ''}, interleaved, of {suite['steps']['measured']} steps after "
         f"{suite['steps']['warm_up']} to warm up.{complete}{shared}",
     ]
 

@@ -151,6 +151,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         for row in result["rows"]
         if row["status"] == COMPLETED and row["peer"]
     }
+    plural = "s" if suite["rounds"] > 1 else ""
     shared = f" More threads than cores: {'; '.join(crowded)}." if crowded else ""
     complete = "" if result["complete"] else " The suite was stopped: rows are missing."
     memory = size(hardware["memory_bytes"])
@@ -158,7 +159,7 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
         *(f"{name}: {packages}." for name, packages in peers.items()),
-        f"{result['date'][:10]}: {suite['rounds']} round{'s' if suite['rounds'] > 1 else ''}, interleaved, of {suite['steps']['measured']} steps after "
+        f"{result['date'][:10]}: {suite['rounds']} round{plural}, interleaved, of {suite['steps']['measured']} steps after "
         f"{suite['steps']['warm_up']} to warm up.{complete}{shared}",
     ]
 

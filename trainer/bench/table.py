@@ -159,8 +159,8 @@ def facts(result: Mapping[str, Any]) -> list[str]:
         f"{device}{hardware['cores']} cores of {hardware['processor']}{features}, {memory}, {threads}.",
         f"shardtune {result['shardtune']}{commit}; {versions}; Python {hardware['python']}.",
         *(f"{name}: {packages}." for name, packages in peers.items()),
-        f"{result['date'][:10]}: {suite['rounds']} round{plural}, interleaved, of {suite['steps']['measured']} steps after "
-        f"{suite['steps']['warm_up']} to warm up.{complete}{shared}",
+        f"{result['date'][:10]}: {suite['rounds']} round{plural}, interleaved, of {suite['steps']['measured']} steps "
+        f"after {suite['steps']['warm_up']} to warm up.{complete}{shared}",
     ]
 
 

@@ -28,14 +28,19 @@ class Ended:
     """When it was started, in seconds since the epoch."""
 
 
-def of_run(ended: Ended, recipe: Recipe, run: Path) -> dict[str, Any]:
-    """Everything that later steps need of a run, so that its folder may go."""
-    content: dict[str, Any] = {
+def outcome(ended: Ended, recipe: Recipe) -> dict[str, Any]:
+    """What is told of every run, however it ended."""
+    return {
         "status": ended.status,
         "error": ended.error,
         "wall_seconds": ended.wall_seconds,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
     }
+
+
+def of_run(ended: Ended, recipe: Recipe, run: Path) -> dict[str, Any]:
+    """Everything that later steps need of a run, so that its folder may go."""
+    content = outcome(ended, recipe)
     if ended.status != COMPLETED:
         return content
     summary, plan, environment = (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import ranks
-from trainer.bench.measured import COMPLETED, FAILED, Ended
+from trainer.bench.measured import COMPLETED, FAILED, Ended, outcome
 from trainer.config.recipe import Recipe
 from trainer.data.reading import read_all
 from trainer.errors import DataError, Problem, did_you_mean
@@ -58,12 +58,7 @@ def write_work(recipe: Recipe, place: Path) -> None:
 
 def of_run(ended: Ended, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """What it measured, as `measured.of_run` tells it of ours; what a trainer does not tell is null."""
-    content: dict[str, Any] = {
-        "status": ended.status,
-        "error": ended.error,
-        "wall_seconds": ended.wall_seconds,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
-    }
+    content = outcome(ended, recipe)
     if ended.status != COMPLETED:
         return content
     if not (folder / "peer.json").is_file():

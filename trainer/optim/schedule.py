@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from trainer.config.schedule import Schedule
 
 UNWARMED = 10_000
+"""Steps that inverse_sqrt counts from where there is no warm-up."""
 _CYCLE_STARTS, _CYCLE_ENDS = 1 / 25, 1 / 25 / 1e4
 """Where one cycle begins and ends, as shares of the highest rate: those of torch's OneCycleLR."""
 

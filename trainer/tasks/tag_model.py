@@ -51,7 +51,7 @@ class TagModel(Answering):
         return told(scheme, self.names, rows, self.module.logits(self.batch(rows)).float(), said)
 
     def predict(self, rows: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The tag of each word; of one that the tokenizer leaves out the first tag, which is O."""
+        """The tag of each word; of one that the tokenizer leaves out the first tag: O where there is one."""
         found = self.told(self.asked(rows), "none")
         return [[tag or self.names[0] for tag in each["tags"]] for each in found]
 

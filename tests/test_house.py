@@ -120,7 +120,7 @@ BESIDE_TASKS = (
             _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
         (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
-        (set(KINDS), STRATEGIES, _files("strategy", "strategies", "halves", "layers", "rates")),
+        (set(KINDS), STRATEGIES, _files("strategy", "strategies", "course", "halves", "layers", "phase", "rates")),
     ],
 )
 def test_a_kind_is_a_file_and_a_line_of_the_table(kinds: set[str], table: dict[str, object], files: set[str]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
@@ -21,6 +20,7 @@ from trainer.callbacks.checkpoint import Checkpoint
 from trainer.callbacks.console import Console
 from trainer.callbacks.evaluate import Evaluate
 from trainer.callbacks.metrics_file import MetricsFile
+from trainer.callbacks.phases import Phases
 from trainer.callbacks.profile import Profile
 from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
@@ -56,7 +56,7 @@ from trainer.plan.files import write_json
 from trainer.plan.manifest import Manifest
 from trainer.plan.plan import Plan
 from trainer.report.closing import closing as report_of
-from trainer.strategy import strategies
+from trainer.strategy.course import Course
 from trainer.tasks.heads import PREFIX, write_heads
 from trainer.tasks.kinds import TASKS
 from trainer.tasks.objective import HasHeads, Objective, Sees
@@ -89,15 +89,14 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         manifest = replace(corpus.manifest, epoch_steps=windows.steps_of_run(recipe.train))
         plan = _plan(recipe, folder, manifest, len(tokenizer), resuming=newest is not None)
         say(plan.describe())
-
         say("Loading the model ...")
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
         body = load_model(recipe, tokenizer, engine.loading(), task.labels)
         adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
-        model = adapted.model
-        strategies.freeze(model, recipe)
+        course = Course(recipe, adapted.model)
+        since = course.enter(saved.get("phase", 0))
         resting = ranks.resident_memory()
-        module = modules.build(recipe, plan, task, model, engine, say)
+        module = modules.build(recipe, plan, task, adapted.model, engine, say, since)
         state = _state(plan, newest, engine, say)
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":
@@ -107,12 +106,13 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         if state.resumed_from is None:
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric, imports=IMPORTS)
-        callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary, module)
+        phases = Phases(recipe, course, module, engine, plan.steps_per_epoch)
+        callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary, phases)
         status, rate = "failed", None
         try:
-            rate = train(recipe, state, engine, task, windows, callbacks, stop).median()
+            rate = train(recipe, state, engine, task, windows, callbacks, stop, phases.rate).median()
             if state.step >= state.steps:
-                _take_best(folder, state, engine, say)
+                _take_best(folder, state, engine, phases, say)
                 _test(recipe, engine, task, held_out.get("test"), state, callbacks)
                 _save_result(folder, engine, adapted, task, module, tokenizer)
                 _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
@@ -179,29 +179,35 @@ def _callbacks(
     validation: Windows | None,
     console: Console | None,
     summary: Summary,
-    module: nn.Module,
+    phases: Phases,
 ) -> list[Callback]:
-    """Views first, so that they are there when the first validation is told; the saver before the validator."""
+    """Views first, so that they are there when the first validation is told; the saver before the validator, and the
+    phases last.
+    """
     views: list[Callback] = [summary]
     if console is not None:
         views += [MetricsFile(folder), console]
         if recipe.log.tensorboard:
-            views.append(TensorBoard(folder, dump(recipe), modules.rates_of(recipe, module)))
+            views.append(TensorBoard(folder, dump(recipe), modules.rates_of(recipe, phases.module)))
     if recipe.log.profile is not None:
         views.append(Profile(recipe.log.profile, folder, engine.device, console.say if console else lambda text: None))
     if recipe.train.audit:
-        may_rest = bool(getattr(module, "leaves_unused", False))
+        may_rest = bool(getattr(phases.module, "leaves_unused", False))
         views.append(Audit(engine, console.say if console else lambda text: None, may_rest=may_rest))
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)
+    phases.told = views
     if validation is None:
-        return [*views, saver]
-    return [*views, Evaluate(recipe.evaluate, engine, task, validation, [*views, saver]), saver]
+        return [*views, saver, phases]
+    return [*views, Evaluate(recipe.evaluate, engine, task, validation, [*views, phases, saver]), saver, phases]
 
 
-def _take_best(folder: Path, state: State, engine: Engine, say: Say) -> None:
+def _take_best(folder: Path, state: State, engine: Engine, phases: Phases, say: Say) -> None:
     """Goes back to the weights of the best validation, where they are not the last."""
     if state.best_step and state.best_step != state.step:
-        resume.load(of_step(folder, state.best_step), engine, say)
+        best = of_step(folder, state.best_step)
+        if (phase := checkpoints.read_state(best).get("phase", 0)) != state.phase:
+            phases.go_to(state, phase)
+        resume.load(best, engine, say)
 
 
 def _test(

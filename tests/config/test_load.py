@@ -184,8 +184,8 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ),
         (
             "strategy: {kind: ful}",
-            "strategy.kind: 'ful' is not one of full, partial, encoder_only, decoder_only, discriminative; "
-            "did you mean full?",
+            "strategy.kind: 'ful' is not one of full, partial, encoder_only, decoder_only, discriminative, "
+            "layerwise, lisa, phases; did you mean full?",
         ),
         ("strategy: {last: 2}", "strategy.last: means nothing with strategy.kind: full; leave it out"),
         ("strategy: {kind: partial, last: 0}", "strategy.last: 0 does not fit; it takes a whole number or null"),

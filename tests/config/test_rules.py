@@ -7,6 +7,7 @@ from trainer.config.log_rules import LOG_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
 from trainer.config.rules import RULES
+from trainer.config.strategy_rules import STRATEGY_RULES
 from trainer.config.task_rules import TASK_RULES
 from trainer.errors import RecipeError
 
@@ -240,7 +241,7 @@ KEPT: list[dict[str, dict[str, Any]]] = [
 
 
 def test_every_rule_is_broken_here() -> None:
-    elsewhere = {*LOG_RULES, *OPTIMIZER_RULES, *TASK_RULES}
+    elsewhere = {*LOG_RULES, *OPTIMIZER_RULES, *STRATEGY_RULES, *TASK_RULES}
     assert {rule.__name__ for rule in RULES if rule not in elsewhere} == set(BROKEN)
 
 

@@ -20,7 +20,7 @@ from trainer.loop.callback import Callback, StepMetrics
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
-from trainer.optim import groups
+from trainer.optim import groups, schedule
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
 from trainer.plan.manifest import Manifest
@@ -79,7 +79,12 @@ def trained(engine: Engine, wanted: Recipe, first: int, last: int) -> Losses:
     windows = Windows(steps.random_rows(ROWS), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=0)
     kept = Losses()
     stop = _StopAt(last)
-    train(wanted, State(step=first, steps=20), engine, causal_lm.NextToken(), windows, [kept, stop], StopRequest())
+
+    def rate(state: State) -> float:
+        return wanted.optimizer.lr * schedule.rate(wanted.schedule, state.step, state.steps)
+
+    state, asked = State(step=first, steps=20), StopRequest()
+    train(wanted, state, engine, causal_lm.NextToken(), windows, [kept, stop], asked, rate)
     return kept
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import a_recipe
 import pytest
-import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -23,7 +22,8 @@ from transformers import (
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
 from trainer.parameter import parameter
-from trainer.strategy.strategies import chosen, freeze
+from trainer.strategy.course import Course
+from trainer.strategy.strategies import largest
 
 SIZES = {"vocab_size": 30, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 BART = {"vocab_size": 30, "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 16} | {
@@ -58,7 +58,7 @@ def recipe(task: str, strategy: dict[str, Any]) -> Recipe:
 def trained(family: str, strategy: dict[str, Any], task: str = "causal_lm", made: Any = None) -> set[str]:
     """The names of what is left trainable."""
     taken = model(family, made)
-    freeze(taken, recipe(task, strategy))
+    Course(recipe(task, strategy), taken).enter(0)
     return {name for name, one in taken.named_parameters() if one.requires_grad}
 
 
@@ -110,7 +110,7 @@ def test_a_head_of_its_own_is_the_decoders() -> None:
     names = ("shared.weight", "encoder.block.0.q.weight", "decoder.block.0.q.weight", "lm_head.weight")
     listed = [parameter(name, (2, 2)) for name in names]
 
-    assert chosen(recipe("seq2seq", {"kind": "decoder_only"}), listed) == {names[2], names[3]}
+    assert largest(recipe("seq2seq", {"kind": "decoder_only"}), listed, set(names)) == {names[2], names[3]}
 
 
 def test_biases_alone() -> None:
@@ -169,7 +169,7 @@ def test_what_fits_nothing_is_told(strategy: dict[str, Any], message: str) -> No
     listed = [parameter(name, tuple(one.shape)) for name, one in model("llama").named_parameters()]
 
     with pytest.raises(RecipeError) as caught:
-        chosen(a_recipe.recipe(strategy=strategy), listed)
+        largest(a_recipe.recipe(strategy=strategy), listed, {one.name for one in listed})
 
     assert message in str(caught.value)
 
@@ -180,6 +180,4 @@ def test_a_strategy_chooses_among_what_an_adapter_left() -> None:
         one.requires_grad_("layers.0" in name)
 
     with pytest.raises(RecipeError, match="leaves nothing to train of what adapter"):
-        freeze(taken, a_recipe.recipe(strategy={"kind": "partial", "last": 1}, adapter={"kind": "lora"}))
-    assert not any(one.requires_grad for one in taken.parameters())
-    assert torch.is_grad_enabled()
+        Course(a_recipe.recipe(strategy={"kind": "partial", "last": 1}, adapter={"kind": "lora"}), taken).enter(0)

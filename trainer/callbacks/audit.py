@@ -1,6 +1,6 @@
 """Whether what is said to train trains, and all else stays as it is, bit by bit: looked at in the first steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -33,6 +33,11 @@ class Audit(Callback):
         self._sums = {name: total for name, (_, total) in held.items()}
         self._resting = [name for name, (trains, _) in held.items() if trains]
         self._frozen = [name for name, (trains, _) in held.items() if not trains]
+
+    def entered(self, state: State, phase: str, trained: str, rates: Mapping[str, float]) -> None:
+        """Each phase is looked at anew."""
+        self._steps = 0
+        self.start(state)
 
     def step_end(self, state: State) -> None:
         """Until all has moved that trains; RunError where something else has, or that takes too long."""

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TextIO, cast
 
@@ -100,6 +100,10 @@ class Console(Callback):
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
         """Prints the test."""
         self.say(f"test: {_measured(metrics)}")
+
+    def entered(self, state: State, phase: str, trained: str, rates: Mapping[str, float]) -> None:
+        """Prints what trains from here on."""
+        self.say(f"phase {state.phase + 1} from step {state.step}, {phase}: {trained}")
 
     def saved(self, state: State, path: str) -> None:
         """Prints the checkpoint's name."""

@@ -55,6 +55,11 @@ class TensorBoard(Callback):
         """Writes the one point of each metric of the test."""
         self._measured("test", metrics)
 
+    def entered(self, state: State, phase: str, trained: str, rates: Mapping[str, float]) -> None:
+        """Notes what trains from here on, and takes its rates."""
+        self._rates = rates
+        self._writer.add_text("phase", f"{phase}: {trained}", state.step)
+
     def _measured(self, split: str, metrics: EvaluationMetrics) -> None:
         for name, value in {"loss": metrics.loss, **metrics.metrics}.items():
             self._writer.add_scalar(f"{split}/{name}", value, metrics.step)

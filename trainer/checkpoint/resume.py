@@ -17,6 +17,9 @@ def load(checkpoint: Path, engine: Engine, say: Callable[[str], None]) -> None:
     if saved == wanted or whole:
         engine.load_state(checkpoint)
         return
+    if read_state(checkpoint).get("phase"):
+        message = f"{checkpoint.name} of {saved} is in a later phase of its strategy, which other shards do not read"
+        raise RunError(f"{message}; go on with the same engine, stage and processes")
     scratch = checkpoint.with_name(f".{checkpoint.name}-universal")
     say(f"Converting {checkpoint.name} of {saved} for {wanted} ...")
     problem = _convert(checkpoint, scratch, saved) if ranks.is_main() else None

@@ -9,6 +9,7 @@ from trainer.config.engine import Offload
 from trainer.config.log_rules import LOG_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
+from trainer.config.strategy_rules import STRATEGY_RULES
 from trainer.config.task_rules import TASK_RULES
 from trainer.errors import Problem
 
@@ -263,6 +264,7 @@ RULES: tuple[Rule, ...] = (
     a_stream_says_how_long_it_trains,
     a_stream_is_seen_row_by_row,
     *TASK_RULES,
+    *STRATEGY_RULES,
     *OPTIMIZER_RULES,
     *DATA_RULES,
     *LOG_RULES,

@@ -31,11 +31,9 @@ class Full(Section):
     """Everything trains, from the first step to the last."""
 
 
-class Partial(Section):
+class Chosen(Section):
     """Some of it: all that any of the keys names. A head of the task trains besides."""
 
-    kind: Literal["partial"]
-    """Some layers, or some parts."""
     last: int | None = Field(None, ge=1)
     """So many layers at the top: of an encoder-decoder those of the decoder, then of the encoder."""
     layers: tuple[int, int] | None = None
@@ -44,6 +42,13 @@ class Partial(Section):
     """Parts (embeddings, attention, cross_attention, mlp, norms, bias, pooler, head, encoder, decoder, vision,
     projector), and regular expressions that fit whole names of parameters, such as `re:.*q_proj.*`; [bias] is BitFit.
     """
+
+
+class Partial(Chosen):
+    """Some of it, from the first step to the last."""
+
+    kind: Literal["partial"]
+    """Some layers, or some parts."""
 
 
 class EncoderOnly(Section):
@@ -71,8 +76,70 @@ class Discriminative(Section):
     """What the rate of a layer is of that of the one above it; `optimizer.layer_decay` stands above it."""
 
 
+class Ends(Section):
+    """When a phase ends: at most one of these."""
+
+    steps: int | None = Field(None, ge=1)
+    """After so many optimizer steps."""
+    epochs: float | None = Field(None, gt=0.0)
+    """After so many passes over the training rows."""
+    plateau: int | None = Field(None, ge=1)
+    """After so many validations in a row that were no better than the best one."""
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The keys that say when."""
+        return tuple(name for name in Ends.model_fields if getattr(self, name) is not None)
+
+
+class Layerwise(Ends):
+    """Gradual unfreezing: the head first, then the layers from the top down, at last the embeddings (Howard and Ruder
+    2018, section 3.3). Each phase ends as the keys say; where none does, the run is shared out evenly.
+    """
+
+    kind: Literal["layerwise"]
+    """From the head downwards, one phase after the other."""
+    each: int = Field(1, ge=1)
+    """So many layers begin in a phase."""
+    refreeze: bool = False
+    """Each phase trains what begins in it alone, and one more at the end trains all (chain-thaw: Felbo et al. 2017)."""
+    restart: bool = False
+    """Each phase has the whole schedule, warm-up included; false: the schedule goes on."""
+
+
+class Lisa(Section):
+    """A few layers at a time, drawn anew after each stretch; embeddings, head and norms behind the layers train always
+    (Pan et al. 2024).
+    """
+
+    kind: Literal["lisa"]
+    """Layers by chance."""
+    layers: int = Field(2, ge=1)
+    """So many train at a time."""
+    every: int = Field(20, ge=1)
+    """Optimizer steps of a stretch."""
+
+
+class Phase(Chosen, Ends):
+    """What trains for a while. The last one goes on to the end of the run."""
+
+    rate: float = Field(1.0, gt=0.0)
+    """On `optimizer.lr`."""
+
+
+class Phases(Section):
+    """Phases that the recipe writes out."""
+
+    kind: Literal["phases"]
+    """One written phase after the other."""
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    """From the first step on."""
+    restart: bool = False
+    """Each phase has the whole schedule, warm-up included; false: the schedule goes on."""
+
+
 Strategy = Annotated[
-    Full | Partial | EncoderOnly | DecoderOnly | Discriminative,
+    Full | Partial | EncoderOnly | DecoderOnly | Discriminative | Layerwise | Lisa | Phases,
     Field(discriminator="kind"),
 ]
 DEFAULT = "full"

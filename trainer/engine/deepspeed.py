@@ -22,12 +22,14 @@ from transformers.integrations import HfDeepSpeedConfig
 from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
-from trainer.engine import shares, universal
+from trainer.engine import carry, shares, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
 from trainer.optim.adam import MOMENTS, Adam
 from trainer.optim.eight_bit import SCALE
+from trainer.optim.groups import NO_PHASES
+from trainer.strategy.course import Since
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
@@ -142,10 +144,11 @@ class DeepSpeedEngine:
             self._transformers = HfDeepSpeedConfig(self.settings)
         yield
 
-    def prepare(self, module: nn.Module, settings: Optimizer) -> None:
+    def prepare(self, module: nn.Module, settings: Optimizer, since: Since = NO_PHASES) -> None:
         """Hands the module and its optimizer to DeepSpeed."""
         # Shares are disjoint, and so should be their random bits; the replicas of stage 0 are equal.
-        optimizer = optimizers.build_shared(settings, module, self.seed + (ranks.rank() if self.zero else 0))
+        seed = self.seed + (ranks.rank() if self.zero else 0)
+        optimizer = optimizers.build_shared(settings, module, seed, since)
         self.module = module
         names = {parameter: name for name, parameter in module.named_parameters()}
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -156,6 +159,15 @@ class DeepSpeedEngine:
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=self.settings)
         # Stage 0 makes the moments by a step without gradients, which would count as the first one.
         optimizer.state.clear()
+
+    def rebuild(self, settings: Optimizer, since: Since) -> None:
+        """As the protocol says: DeepSpeed shares out anew."""
+        module = self.module
+        kept = carry.keep(self.weights, self.engine.optimizer, self.zero)
+        self.release()
+        carry.let_go(module)
+        self.prepare(module, settings, since)
+        carry.put(kept, self.weights, self.engine.optimizer, self.zero)
 
     def begin(self, lr: float) -> None:
         """Nothing: `step` sets the rate."""
@@ -258,8 +270,7 @@ class DeepSpeedEngine:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of torch inside DeepSpeed's wrapper, where there is one."""
-        inner: torch.optim.Optimizer = getattr(self.engine.optimizer, "optimizer", self.engine.optimizer)
-        return inner
+        return carry.inner(self.engine.optimizer)
 
     def _named(self) -> list[universal.Named]:
         """Stage 0's trained parameters in the optimizer's order."""

@@ -11,6 +11,8 @@ from torch import nn
 
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
+from trainer.optim.groups import NO_PHASES
+from trainer.strategy.course import Since
 
 Terms = dict[str, torch.Tensor]
 """Summed loss of each term over one micro-batch, detached."""
@@ -59,8 +61,16 @@ class Engine(Looks, Protocol):
     def loading(self) -> AbstractContextManager[None]:
         """What has to hold while weights are made or read."""
 
-    def prepare(self, module: nn.Module, settings: Optimizer) -> None:
-        """Takes the module whose forward returns the terms, and makes its optimizer."""
+    def prepare(self, module: nn.Module, settings: Optimizer, since: Since = NO_PHASES) -> None:
+        """Takes the module whose forward returns the terms, and makes its optimizer; `since` tells the weights that
+        began to train in different phases.
+        """
+
+    def rebuild(self, settings: Optimizer, since: Since) -> None:
+        """After other weights of the module train than before; all ranks call it.
+
+        What goes on keeps value, moments and count of steps, bit by bit; what no longer trains loses them.
+        """
 
     def begin(self, lr: float) -> None:
         """Before the first micro-batch of a step: the rate of the step, which may be made in the backward pass."""

@@ -19,18 +19,25 @@ from trainer.model import checkpointing
 from trainer.model.compiling import compile_layers
 from trainer.model.fusing import fuse
 from trainer.model.load import DTYPES
-from trainer.optim.groups import groups, in_words, shape_of, shown
+from trainer.optim.groups import NO_PHASES, groups, in_words, shape_of, shown
 from trainer.plan.plan import Plan
 from trainer.strategy import rates
+from trainer.strategy.course import Since
 from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
 
 
 def build(
-    recipe: Recipe, plan: Plan, objective: Objective, model: PreTrainedModel, engine: Engine, say: Say
+    recipe: Recipe,
+    plan: Plan,
+    objective: Objective,
+    model: PreTrainedModel,
+    engine: Engine,
+    say: Say,
+    since: Since = NO_PHASES,
 ) -> nn.Module:
-    """The module, which the engine has taken."""
+    """The module, which the engine has taken; `since` is as the engine says."""
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
     module = objective.module(model, compute, whole=engine.shards.whole)
     checkpointed = recipe.train.checkpointing != "none"
@@ -45,11 +52,16 @@ def build(
     _kernels(recipe, model, engine.device, say, compiled=compiled)
     checkpointing.set_up(model, recipe.train.checkpointing)
     settings = rates.settings_of(recipe)
-    engine.prepare(module, settings)
-    rows = shown(groups(settings, module))
-    if recipe.strategy.kind != "full" or len(rows) > 1:
-        say(in_words(rows, sum(math.prod(shape_of(weight)) for weight in module.parameters())))
+    engine.prepare(module, settings, since)
+    if recipe.strategy.kind != "full" or len(rates_of(recipe, module)) > 1:
+        say(trained(recipe, module))
     return module
+
+
+def trained(recipe: Recipe, module: nn.Module) -> str:
+    """What trains now, in words."""
+    rows = shown(groups(rates.settings_of(recipe), module))
+    return in_words(rows, sum(math.prod(shape_of(weight)) for weight in module.parameters()))
 
 
 def rates_of(recipe: Recipe, module: nn.Module) -> dict[str, float]:

@@ -16,7 +16,9 @@ from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.optim import clip, masters, optimizers
 from trainer.optim.adam import MOMENTS
+from trainer.optim.groups import NO_PHASES
 from trainer.optim.in_backward import InBackward, equalise
+from trainer.strategy.course import Since
 
 _FILE = "torch.pt"
 
@@ -46,10 +48,26 @@ class TorchEngine:
         """Nothing special: each process reads the whole model."""
         return nullcontext()
 
-    def prepare(self, module: nn.Module, settings: Optimizer) -> None:
+    def prepare(self, module: nn.Module, settings: Optimizer, since: Since = NO_PHASES) -> None:
         """Moves the module to the device, and makes its optimizer."""
         self.module = module.to(self.device)
-        self.optimizer = optimizers.build(settings, self.module, self.seed)
+        self._optimize(settings, since)
+
+    def rebuild(self, settings: Optimizer, since: Since) -> None:
+        """As the protocol says: states of weights move to the new optimizer."""
+        states = self.optimizer.state
+        if self.in_backward:
+            self.in_backward.detach()
+        # The hooks of a replica go with it.
+        del self.replica
+        self._optimize(settings, since)
+        for weight in self.weights:
+            if weight in states:
+                self.optimizer.state[weight] = states[weight]
+
+    def _optimize(self, settings: Optimizer, since: Since) -> None:
+        """What depends on which weights train."""
+        self.optimizer = optimizers.build(settings, self.module, self.seed, since)
         self.optimizer.frees = True
         self.scales = [float(group["scale"]) for group in self.optimizer.param_groups]
         self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]

@@ -71,6 +71,9 @@ class Callback:
     def tested(self, state: State, metrics: EvaluationMetrics) -> None:
         """After the final model was measured on the test rows."""
 
+    def entered(self, state: State, phase: str, trained: str, rates: Mapping[str, float]) -> None:
+        """After another phase began: what it is called, what trains in it, and what rates of groups are of its own."""
+
     def saved(self, state: State, path: str) -> None:
         """After a checkpoint was written, which may be some steps after it was begun; on rank 0 alone."""
 

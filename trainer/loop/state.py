@@ -25,6 +25,14 @@ class State:
     """That metric before the first step."""
     since_best: int = 0
     """Validations since the best one."""
+    phase: int = 0
+    """The phase of the strategy that the run is in."""
+    phase_step: int = 0
+    """The step at which it began."""
+    phase_epoch: float = 0.0
+    """Passes over the training rows done by then."""
+    stalled: int = 0
+    """Validations in it since one was the best of the run."""
     resumed_from: int | None = None
     """The step of the checkpoint that this process started from."""
     saved_step: int | None = None

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -17,7 +17,6 @@ from trainer.loop.meter import Meter, Sizes, sizes_of
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.throughput import Throughput
-from trainer.optim import schedule
 from trainer.tasks.objective import LooksAhead, Objective
 
 
@@ -29,11 +28,13 @@ def train(
     windows: Steps,
     callbacks: Sequence[Callback],
     stop: StopRequest,
+    rate: Callable[[State], float],
 ) -> Throughput:
     """Optimizer steps from `state.step` to `state.steps`, or to a stop; how fast they were.
 
     The whole window of a step is read before its first micro-batch, because each term of the loss is divided once, by
-    its count over the step and all ranks: that makes the gradient independent of the split.
+    its count over the step and all ranks: that makes the gradient independent of the split. `rate` tells the learning
+    rate of a step.
     """
     meter = Meter(engine.device)
     for callback in callbacks:
@@ -47,7 +48,7 @@ def train(
         state.stopping = counts.pop(" stop") > 0
         sizes = Sizes.taken(counts)
         seed = _seed_of_step(recipe.train.seed, state.step)
-        lr = recipe.optimizer.lr * schedule.rate(recipe.schedule, state.step, state.steps)
+        lr = rate(state)
         engine.begin(lr)
         loss = accumulate(engine, task, window, counts, seed)
         grad_norm = engine.step(lr)

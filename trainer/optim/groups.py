@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -10,15 +11,19 @@ from torch import nn
 from trainer.config.optimizer import Optimizer
 from trainer.parameter import parameter
 from trainer.plan.memory import LEAST_8BIT
+from trainer.strategy.course import Since
 from trainer.strategy.rates import Rate, rates
 
-Key = tuple[Rate, bool, bool]
-"""The rate, whether weights decay, and whether moments have 8 bits."""
+Key = tuple[Rate, bool, bool, int]
+"""The rate, whether weights decay, whether moments have 8 bits, and the phase in which weights began to train."""
+NO_PHASES: Since = MappingProxyType({})
+"""Where all that trains does so from the first step."""
 
 
-def groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
+def groups(settings: Optimizer, module: nn.Module, since: Since = NO_PHASES) -> list[dict[str, Any]]:
     """Trainable parameters in groups: matrices decay; norms, biases and other vectors do not. `scale` is what the rate
-    of a group is of the run's, `rate` what it is called by.
+    of a group is of the run's, `rate` what it is called by. Weights that began to train in different phases stand in
+    different groups, because DeepSpeed counts the steps of a group.
 
     With adamw_8bit, moments of matrices are kept in 8 bits, but for those of embeddings, whose gradients are uneven
     (Dettmers et al. 2021, section 2.3), and of small ones.
@@ -32,7 +37,8 @@ def groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
         if weight.requires_grad:
             shape = shape_of(weight)
             short = eight_bit and math.prod(shape) >= LEAST_8BIT and id(weight) not in embeddings
-            found.setdefault((scales[name], len(shape) >= 2, short), []).append(weight)
+            key = (scales[name], len(shape) >= 2, short, since.get(weight, 0))
+            found.setdefault(key, []).append(weight)
     # Where all have one rate, their names tell nothing.
     if len({rate.scale for rate, *_ in found}) == 1:
         found = _as_one(found)
@@ -45,15 +51,15 @@ def groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
             "scale": rate.scale,
             "rate": rate.name,
         }
-        for (rate, decays, short), weights in sorted(found.items(), key=lambda item: order.index(item[0][1:]))
+        for (rate, decays, short, _), weights in sorted(found.items(), key=lambda item: order.index(item[0][1:3]))
     ]
 
 
 def _as_one(found: dict[Key, list[nn.Parameter]]) -> dict[Key, list[nn.Parameter]]:
     """The same groups whatever their rates are called."""
     joined: dict[Key, list[nn.Parameter]] = {}
-    for (rate, decays, short), weights in found.items():
-        joined.setdefault((Rate("all", rate.scale), decays, short), []).extend(weights)
+    for (rate, decays, short, began), weights in found.items():
+        joined.setdefault((Rate("all", rate.scale), decays, short, began), []).extend(weights)
     return joined
 
 

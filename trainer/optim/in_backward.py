@@ -20,10 +20,11 @@ class InBackward:
         self.armed = False
         # By number: an optimizer that loads a state makes its groups anew.
         self._places: dict[torch.Tensor, tuple[int, int]] = {}
+        self._hooks = []
         for number, group in enumerate(optimizer.param_groups):
             for weight in group["params"]:
                 self._places[weight] = (number, len(self._places))
-                weight.register_post_accumulate_grad_hook(self._arrived)
+                self._hooks.append(weight.register_post_accumulate_grad_hook(self._arrived))
         self._norms: list[torch.Tensor] = []
         self._alone = ranks.world_size() == 1
         # Gradients come about from the last layer to the first.
@@ -57,6 +58,11 @@ class InBackward:
         number, place = self._places[weight]
         self.optimizer.step_weights(self.optimizer.param_groups[number], [weight], place)
         weight.grad = None
+
+    def detach(self) -> None:
+        """Takes the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
 
     def finish(self) -> torch.Tensor:
         """Steps what is left after a backward pass; the norm of the whole gradient."""

@@ -1,5 +1,6 @@
 """The plan: every number that follows from a recipe, derived once and shown before the first step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,6 +8,7 @@ from trainer import ranks
 from trainer.config.log_rules import beyond_the_run
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
+from trainer.parameter import Parameter
 from trainer.plan import trainable
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
 from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
@@ -147,9 +149,7 @@ def make(
         chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
     memory = state(engine, zero) if parameters is not None else None
     steps = count_steps(recipe, manifest)
-    # Before the rows are shared out, their number is an estimate.
-    if manifest.epoch_steps is not None and (problem := beyond_the_run(recipe, steps)):
-        raise RecipeError([problem])
+    _check_steps(recipe, manifest, listed, steps, zero)
     return Plan(
         batch=batch,
         steps=steps,
@@ -171,3 +171,17 @@ def _bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size / 2**10:,.1f} KiB"
+
+
+def _check_steps(
+    recipe: Recipe, manifest: Manifest, listed: Sequence[Parameter] | None, steps: int | None, zero: int
+) -> None:
+    """RecipeError where something would come after the run, or not go through its phases."""
+    found = [trainable.shares_are_carried(recipe, zero)]
+    # Before the rows are shared out, the number of steps is an estimate.
+    if manifest.epoch_steps is not None:
+        found.append(beyond_the_run(recipe, steps))
+    if steps and listed:
+        found.append(trainable.phases_fit(recipe, listed, steps, steps_per_epoch(recipe, manifest)))
+    if problems := [problem for problem in found if problem]:
+        raise RecipeError(problems)

@@ -1,9 +1,11 @@
 """Which parameters of a recipe's model train: what its adapter leaves trainable and its strategy chooses."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.config.recipe import Recipe
+from trainer.config.strategy import Layerwise, Lisa, Phases
 from trainer.errors import Problem, RecipeError
 from trainer.parameter import Parameter, parameter
 from trainer.plan import adapter_parameters, parameters
@@ -33,15 +35,48 @@ def counts(recipe: Recipe, listed: Sequence[Parameter]) -> Counts:
 
 
 def trained(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
-    """The parameters that train.
+    """The parameters that train, in the phase that trains most.
 
     Raises:
         RecipeError: a key of the adapter or the strategy that fits nothing of the model.
     """
-    # A head of a task is none of the model's own parameters.
-    head = [parameter("score.weight", (0,))] if recipe.task.headed else []
-    names = strategies.chosen(recipe, [*listed, *head])
-    return [one for one in adapter_parameters.left(recipe, listed) if one.name in names or one.part == ROWS]
+    left, head = adapter_parameters.left(recipe, listed), _head(recipe)
+    names = strategies.largest(recipe, [*listed, *head], {one.name for one in [*left, *head]})
+    return [one for one in left if one.name in names or one.part == ROWS]
+
+
+def phases_fit(recipe: Recipe, listed: Sequence[Parameter], steps: int, per_epoch: int | None) -> Problem | None:
+    """Whether the last phase begins before the run ends, as far as the ends of phases are known beforehand."""
+    strategy = recipe.strategy
+    if not isinstance(strategy, Layerwise | Phases):
+        return None
+    left = {one.name for one in [*adapter_parameters.left(recipe, listed), *_head(recipe)]}
+    *others, last = strategies.first(strategies.phases(recipe, [*listed, *_head(recipe)], left))
+    begins = 0.0
+    for phase in others:
+        begins += phase.ends.steps or (phase.ends.epochs or 0.0) * (per_epoch or 0)
+    if begins < steps:
+        return None
+    key = "strategy.phases" if isinstance(strategy, Phases) else f"strategy.{strategy.ends[0]}"
+    message = f"the last of {len(others) + 1} phases ({last.called}) would begin after step {math.ceil(begins)}"
+    return Problem(key, f"{message}, and the run has {steps}; let phases end earlier, or train longer")
+
+
+def shares_are_carried(recipe: Recipe, zero: int) -> Problem | None:
+    """What DeepSpeed shares out in a form of our own is not carried from one phase to the next."""
+    if zero == 0 or not isinstance(recipe.strategy, Layerwise | Lisa | Phases):
+        return None
+    kind, master = recipe.optimizer.kind, recipe.optimizer.master
+    key, value = ("kind", kind) if kind == "adamw_8bit" else ("master", master)
+    if value not in ("adamw_8bit", "kahan"):
+        return None
+    message = f"{value} is not carried from one phase of {recipe.strategy.kind} to the next under ZeRO-{zero}"
+    return Problem(f"optimizer.{key}", f"{message}; set it to {'adamw' if key == 'kind' else 'float32'}")
+
+
+def _head(recipe: Recipe) -> list[Parameter]:
+    """The head of a task, which is none of the model's own parameters."""
+    return [parameter("score.weight", (0,))] if recipe.task.headed else []
 
 
 def problems(recipe: Recipe) -> list[Problem]:

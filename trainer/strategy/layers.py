@@ -20,6 +20,11 @@ class Layers:
         return None if one.depth is None else self._numbers.get((one.stack or "", one.depth))
 
 
+def is_below(one: Parameter) -> bool:
+    """Whether it is of the embeddings, which stand below the first layer."""
+    return one.depth is None and (one.part == "embeddings" or (one.part == "norms" and "embed" in one.name.lower()))
+
+
 def _order(one: Parameter) -> int:
     if one.sees:
         return 0

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import get_args
 
-from trainer.config.strategy import PATTERN, Part, Partial
+from trainer.config.strategy import PATTERN, Chosen, Part
 from trainer.errors import Problem, RecipeError, did_you_mean
 from trainer.parameter import Parameter
 from trainer.strategy.layers import Layers
@@ -21,7 +21,7 @@ _PARTS: dict[str, Fits] = {
 """Those that are no `Parameter.part`."""
 
 
-def trains(settings: Partial, listed: Sequence[Parameter]) -> list[Parameter]:
+def trains(settings: Chosen, listed: Sequence[Parameter]) -> list[Parameter]:
     """What any of the keys names.
 
     Raises:

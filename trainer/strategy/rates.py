@@ -7,7 +7,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.config.recipe import Recipe
 from trainer.config.strategy import Discriminative
 from trainer.parameter import Parameter
-from trainer.strategy.layers import Layers
+from trainer.strategy.layers import Layers, is_below
 
 _ADAPTER, _LORA_B = ".lora_", ".lora_B."
 
@@ -44,7 +44,7 @@ def _rate(settings: Optimizer, one: Parameter, layers: Layers, decay: float) -> 
     number, part = layers.of(one), "head"
     if number is not None:
         below, part = len(layers) - number, "layer"
-    elif one.part == "embeddings" or (one.part == "norms" and "embed" in one.name.lower()):
+    elif is_below(one):
         below, part = len(layers) + 1, "embeddings"
     else:
         below = 0

@@ -1,60 +1,59 @@
-"""The strategies by their `strategy.kind`, and what they leave trainable of a model."""
+"""The strategies by their `strategy.kind`, and what they let train of a model."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence, Set
+from itertools import count
+from typing import Any
 
 from trainer.config.recipe import Recipe
 from trainer.config.strategy import Discriminative
 from trainer.errors import Problem, RecipeError
-from trainer.parameter import Parameter, parameter
-from trainer.strategy import decoder_only, discriminative, encoder_only, full, partial
+from trainer.parameter import Parameter
+from trainer.strategy import decoder_only, discriminative, encoder_only, full, layerwise, lisa, partial
+from trainer.strategy import phases as written
+from trainer.strategy.phase import At, Model, Phase, once
 
-if TYPE_CHECKING:
-    from torch import nn
-
-STRATEGIES: dict[str, Callable[[Any, Sequence[Parameter]], list[Parameter]]] = {
-    "full": full.trains,
-    "partial": partial.trains,
-    "encoder_only": encoder_only.trains,
-    "decoder_only": decoder_only.trains,
-    "discriminative": discriminative.trains,
+STRATEGIES: dict[str, Callable[[Any, Model], At]] = {
+    "full": once(full.trains),
+    "partial": once(partial.trains),
+    "encoder_only": once(encoder_only.trains),
+    "decoder_only": once(decoder_only.trains),
+    "discriminative": once(discriminative.trains),
+    "layerwise": layerwise.phases,
+    "lisa": lisa.phases,
+    "phases": written.phases,
 }
-_OF_A_HEAD = ("head", "pooler")
-"""What belongs to the head of a task, which always trains: nothing else would make it right."""
+_MOST = 64
+"""Phases that are looked at where they have no end."""
 
 
-def chosen(recipe: Recipe, listed: Sequence[Parameter]) -> set[str]:
-    """The names of the parameters that a strategy lets train, of all of a model; the adapter's choice stands besides.
+def phases(recipe: Recipe, listed: Sequence[Parameter], left: Set[str]) -> At:
+    """The phases of a run; `listed` are all parameters of a model, and `left` what the adapter left trainable.
 
     Raises:
         RecipeError: a key that fits nothing of the model.
     """
-    kind = recipe.strategy.kind
-    found = {one.name for one in STRATEGIES[kind](recipe.strategy, listed)}
-    if recipe.task.headed:
-        found |= {one.name for one in listed if one.part in _OF_A_HEAD}
-    elif isinstance(recipe.strategy, Discriminative):
+    if isinstance(recipe.strategy, Discriminative) and not recipe.task.headed:
         why = f"discriminative is for tasks with a head of their own, and task.kind: {recipe.task.kind} has none"
         message = f"{why}; set it to partial, and optimizer.layer_decay beside it"
         raise RecipeError([Problem("strategy.kind", message)])
-    return found
+    model = Model(listed, frozenset(left), recipe.train.seed, recipe.task.headed)
+    return STRATEGIES[recipe.strategy.kind](recipe.strategy, model)
 
 
-def freeze(model: "nn.Module", recipe: Recipe) -> None:
-    """Freezes what the strategy does not train; what the adapter froze stays frozen.
+def first(at: At, most: int = _MOST) -> Iterator[Phase]:
+    """The first phases."""
+    for number in count():
+        phase = at(number) if number < most else None
+        if phase is None:
+            return
+        yield phase
 
-    Raises:
-        RecipeError: nothing is left that trains.
-    """
-    weights = dict(model.named_parameters())
-    # Under ZeRO-3 a parameter's own shape is empty, and `ds_shape` holds the real one.
-    listed = [parameter(name, tuple(getattr(one, "ds_shape", one.shape))) for name, one in weights.items()]
-    names = chosen(recipe, listed)
-    for name, weight in weights.items():
-        if name not in names:
-            weight.requires_grad_(False)
-    if not recipe.task.headed and not any(weight.requires_grad for weight in weights.values()):
-        raise RecipeError([nothing(recipe)])
+
+def largest(recipe: Recipe, listed: Sequence[Parameter], left: Set[str]) -> Set[str]:
+    """The names of what trains in the phase that trains most; RecipeError as `phases`."""
+    sizes = {one.name: one.size for one in listed}
+    found = list(first(phases(recipe, listed, left)))
+    return max(found, key=lambda phase: sum(sizes[name] for name in phase.names)).names if found else frozenset()
 
 
 def nothing(recipe: Recipe) -> Problem:

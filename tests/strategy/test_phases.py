@@ -1,5 +1,6 @@
 """What trains in each phase of real models, and when a phase ends."""
 
+from itertools import pairwise
 from typing import Any
 
 import a_recipe
@@ -28,7 +29,7 @@ def test_layers_begin_from_the_top_and_all_train_in_the_end() -> None:
 
     assert called(made) == ["head", "layer 2", "layer 1", "layer 0", "embeddings"]
     names = [set(made.at(number).names) for number in range(5)]
-    assert all(one < other for one, other in zip(names, names[1:], strict=False))
+    assert all(one < other for one, other in pairwise(names))
     assert {name.split(".")[0] for name in names[0]} == {"classifier", "bert"}
     assert layers(names[0]) == {None}
     assert layers(names[2]) == {None, 1, 2}

@@ -145,3 +145,5 @@ Strategy = Annotated[
 DEFAULT = "full"
 KINDS = tuple(kind.model_fields["kind"].annotation.__args__[0] for kind in get_args(get_args(Strategy)[0]))
 """Every `strategy.kind`."""
+PHASED = ("layerwise", "lisa", "phases")
+"""Those by which different weights train at different times."""

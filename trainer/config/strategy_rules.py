@@ -32,19 +32,6 @@ def a_plateau_is_seen_by_validation(recipe: Recipe) -> Problem | None:
     return None
 
 
-def phases_leave_the_disk_alone(recipe: Recipe) -> Problem | None:
-    """What DeepSpeed keeps on a disk is not carried from one phase to the next."""
-    offload = recipe.engine.offloaded(3)
-    if recipe.strategy.kind not in ("layerwise", "lisa", "phases") or "nvme" not in (
-        offload.optimizer,
-        offload.parameters,
-    ):
-        return None
-    return Problem(
-        "engine.offload", f"nvme does not go with the phases of {recipe.strategy.kind}; set it to cpu or none"
-    )
-
-
 def _phases(recipe: Recipe) -> list[tuple[str, Ends]]:
     """What has an end, and its key."""
     if isinstance(recipe.strategy, Phases):
@@ -52,4 +39,4 @@ def _phases(recipe: Recipe) -> list[tuple[str, Ends]]:
     return [("strategy", recipe.strategy)] if isinstance(recipe.strategy, Layerwise) else []
 
 
-STRATEGY_RULES = (a_phase_ends_once, a_plateau_is_seen_by_validation, phases_leave_the_disk_alone)
+STRATEGY_RULES = (a_phase_ends_once, a_plateau_is_seen_by_validation)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.config.recipe import Recipe
+from trainer.config.strategy import PHASED
 from trainer.errors import Problem
 from trainer.plan.deepspeed_source import Source
 
@@ -184,6 +185,9 @@ def _offload(source: Source, recipe: Recipe, zero: int | None) -> list[Problem]:
         least = 3 if device == "nvme" else least
         if zero is not None and zero < least:
             message = f"{device}: needs ZeRO stage {least}, this run has stage {zero}; set engine.zero or leave it out"
+            found.append(source.problem(f"{path}.device", message))
+        if device == "nvme" and recipe.strategy.kind in PHASED:
+            message = f"nvme is not carried from one phase of {recipe.strategy.kind} to the next; use cpu or none"
             found.append(source.problem(f"{path}.device", message))
         if device == "nvme" and not source.get(f"{path}.nvme_path"):
             found.append(source.problem(path, "device nvme needs nvme_path, a folder on the drive"))

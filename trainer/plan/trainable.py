@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.config.recipe import Recipe
-from trainer.config.strategy import Layerwise, Lisa, Phases
+from trainer.config.strategy import PHASED, Layerwise, Phases
 from trainer.errors import Problem, RecipeError
 from trainer.parameter import Parameter, parameter
 from trainer.plan import adapter_parameters, parameters
@@ -64,7 +64,7 @@ def phases_fit(recipe: Recipe, listed: Sequence[Parameter], steps: int, per_epoc
 
 def shares_are_carried(recipe: Recipe, zero: int) -> Problem | None:
     """What DeepSpeed shares out in a form of our own is not carried from one phase to the next."""
-    if zero == 0 or not isinstance(recipe.strategy, Layerwise | Lisa | Phases):
+    if zero == 0 or recipe.strategy.kind not in PHASED:
         return None
     kind, master = recipe.optimizer.kind, recipe.optimizer.master
     key, value = ("kind", kind) if kind == "adamw_8bit" else ("master", master)

@@ -30,7 +30,10 @@ TWO = [{"last": 1, "steps": 3}, {"train": ["re:.*"]}]
             {"strategy": {"kind": "phases", "phases": TWO[:1]}},
             "strategy.phases.0.steps: the last phase goes on to the end of the run",
         ),
-        ({"strategy": {"kind": "layerwise", "plateau": 2}}, "strategy.plateau: counts validations, and there are none"),
+        (
+            {"strategy": {"kind": "layerwise", "plateau": 2}, "data": {"validation": None}},
+            "strategy.plateau: counts validations, and there are none",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told(sections: dict[str, Any], message: str) -> None:

@@ -7,7 +7,7 @@ such a value is null too, and `not_finite` then names it, as in `"loss": null, "
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,20 @@ def encode(event: dict[str, Any]) -> bytes:
     """One line of the file: all of `KEYS` in their order, strict JSON, a newline at its end."""
     assert set(event) <= set(KEYS), sorted(set(event) - set(KEYS))
     values = {key: event.get(key) for key in KEYS}
-    odd = {key: str(value) for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+    odd = _not_finite(values)
     values.update(dict.fromkeys(odd))
+    if values["metrics"]:
+        inner = _not_finite(values["metrics"])
+        values["metrics"] = {**values["metrics"], **dict.fromkeys(inner)}
+        odd |= inner
     if odd:
         values["not_finite"] = odd
     return (json.dumps(values, allow_nan=False) + "\n").encode()
+
+
+def _not_finite(values: Mapping[str, Any]) -> dict[str, str]:
+    """What JSON has no number for, as text."""
+    return {key: str(value) for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
 
 
 def _lines_up_to(path: Path, step: int) -> Iterator[tuple[tuple[int, str], bytes]]:

@@ -5,9 +5,11 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
@@ -32,11 +34,12 @@ from trainer.checkpoint.listing import of_step
 from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
+from trainer.config.strategy import Cache
 from trainer.data import corpus as corpora
 from trainer.data import steps
 from trainer.data import tokenizer as tokenizers
 from trainer.data.ahead import Rows
-from trainer.data.batches import Windows
+from trainer.data.batches import Window, Windows
 from trainer.data.rank_zero import on_rank_zero
 from trainer.engine import build as engines
 from trainer.engine import module as modules
@@ -49,6 +52,7 @@ from trainer.loop.evaluate import evaluate
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
+from trainer.model.frozen import Frozen
 from trainer.model.load import load as load_model
 from trainer.plan import deepspeed_json
 from trainer.plan import plan as plans
@@ -93,8 +97,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         engine = engines.build(recipe, plan, device, _deepspeed(recipe, folder, plan, device))
         body = load_model(recipe, tokenizer, engine.loading(), task.labels)
         adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
-        course = Course(recipe, adapted.model)
-        since = course.enter(saved.get("phase", 0))
+        since = (course := Course(recipe, adapted.model)).enter(saved.get("phase", 0))
         resting = ranks.resident_memory()
         module = modules.build(recipe, plan, task, adapted.model, engine, say, since)
         state = _state(plan, newest, engine, say)
@@ -107,6 +110,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             _sample(folder, "before", samples(recipe.evaluate, engine, task, asked))
         summary = Summary(folder, began, device, recipe.evaluate.metric, imports=IMPORTS)
         phases = Phases(recipe, course, module, engine, plan.steps_per_epoch)
+        _keep_frozen(recipe, phases, corpus, folder, window, say)
         callbacks = _callbacks(recipe, folder, engine, task, held_out.get("validation"), console, summary, phases)
         status, rate = "failed", None
         try:
@@ -199,6 +203,19 @@ def _callbacks(
     if validation is None:
         return [*views, saver, phases]
     return [*views, Evaluate(recipe.evaluate, engine, task, validation, [*views, phases, saver]), saver, phases]
+
+
+def _keep_frozen(
+    recipe: Recipe, phases: Phases, corpus: corpora.Corpus, folder: Path, window: Window, say: Say
+) -> None:
+    """What frozen layers make is kept as `strategy.cache` says, anew in each phase."""
+    kind: Cache = getattr(recipe.strategy, "cache", "none")
+    if kind == "none" or corpus.train is None:
+        return
+    engine, lengths = phases.engine, np.asarray(corpus.train.lengths)
+    kept = Frozen(kind, phases.module, lengths, folder, say, together=not engine.shards.whole)
+    phases.renew = partial(kept.renew, window.batches[0], engine.evaluate)
+    phases.renew()
 
 
 def _take_best(folder: Path, state: State, engine: Engine, phases: Phases, say: Say) -> None:

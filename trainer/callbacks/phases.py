@@ -1,6 +1,6 @@
 """From one phase of a strategy to the next, between two steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -28,6 +28,8 @@ class Phases(Callback):
         self.recipe, self.course, self.module, self.engine = recipe, course, module, engine
         self.per_epoch = per_epoch
         self.told: Sequence[Callback] = ()
+        self.renew: Callable[[], None] = lambda: None
+        """What is done when other weights train."""
 
     def start(self, state: State) -> None:
         """A checkpoint may stand where a phase ends."""
@@ -66,6 +68,7 @@ class Phases(Callback):
         if over and not _ends(state) and self.course.has(state.phase + 1):
             state.phase_step, state.phase_epoch, state.stalled = state.step, state.epoch, 0
             self.go_to(state, state.phase + 1)
+            self.renew()
 
 
 def _ends(state: State) -> bool:

@@ -31,6 +31,17 @@ class Full(Section):
     """Everything trains, from the first step to the last."""
 
 
+Cache = Literal["none", "memory", "disk"]
+
+
+class Cached(Section):
+    """Layers may rest below all that trains."""
+
+    cache: Cache = "none"
+    """Where what they make of each training example is kept after its first pass, with their dropout off, so that later
+    passes begin above them; memory is shared by the processes of a node."""
+
+
 class Chosen(Section):
     """Some of it: all that any of the keys names. A head of the task trains besides."""
 
@@ -44,7 +55,7 @@ class Chosen(Section):
     """
 
 
-class Partial(Chosen):
+class Partial(Chosen, Cached):
     """Some of it, from the first step to the last."""
 
     kind: Literal["partial"]
@@ -65,7 +76,7 @@ class DecoderOnly(Section):
     """The decoder trains."""
 
 
-class Discriminative(Section):
+class Discriminative(Cached):
     """The head of a task and the last layers, the lower a layer the lower its rate (Howard and Ruder 2018)."""
 
     kind: Literal["discriminative"]
@@ -92,7 +103,7 @@ class Ends(Section):
         return tuple(name for name in Ends.model_fields if getattr(self, name) is not None)
 
 
-class Layerwise(Ends):
+class Layerwise(Ends, Cached):
     """Gradual unfreezing: the head first, then the layers from the top down, at last the embeddings (Howard and Ruder
     2018, section 3.3). Each phase ends as the keys say; where none does, the run is shared out evenly.
     """
@@ -127,7 +138,7 @@ class Phase(Chosen, Ends):
     """On `optimizer.lr`."""
 
 
-class Phases(Section):
+class Phases(Cached):
     """Phases that the recipe writes out."""
 
     kind: Literal["phases"]

@@ -4,6 +4,9 @@ from trainer.config.recipe import Recipe
 from trainer.config.strategy import Ends, Layerwise, Phases
 from trainer.errors import Problem
 
+CACHED = ("causal_lm", "classify", "token_labels", "relations", "joint_relations", "multi_task")
+"""Tasks whose rows enter the model alike in each epoch, and once a pass."""
+
 
 def a_phase_ends_once(recipe: Recipe) -> Problem | None:
     """At most one key says when, and one does unless the phase is the last."""
@@ -32,6 +35,20 @@ def a_plateau_is_seen_by_validation(recipe: Recipe) -> Problem | None:
     return None
 
 
+def what_is_kept_is_the_same_each_time(recipe: Recipe) -> Problem | None:
+    """A cache is for rows that enter the model alike in each epoch, and once a pass."""
+    if getattr(recipe.strategy, "cache", "none") == "none":
+        return None
+    if recipe.data.streaming:
+        return Problem("strategy.cache", "keeps rows by their number, and data.streaming has none; leave it out")
+    if recipe.train.compile:
+        return Problem("strategy.cache", "leaves layers out, which train.compile does not; leave one of the two out")
+    if recipe.task.kind in CACHED:
+        return None
+    message = f"is not for task.kind: {recipe.task.kind}, whose rows enter the model in another way each time"
+    return Problem("strategy.cache", f"{message}; leave it out")
+
+
 def _phases(recipe: Recipe) -> list[tuple[str, Ends]]:
     """What has an end, and its key."""
     if isinstance(recipe.strategy, Phases):
@@ -39,4 +56,4 @@ def _phases(recipe: Recipe) -> list[tuple[str, Ends]]:
     return [("strategy", recipe.strategy)] if isinstance(recipe.strategy, Layerwise) else []
 
 
-STRATEGY_RULES = (a_phase_ends_once, a_plateau_is_seen_by_validation)
+STRATEGY_RULES = (a_phase_ends_once, a_plateau_is_seen_by_validation, what_is_kept_is_the_same_each_time)

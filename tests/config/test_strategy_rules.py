@@ -34,6 +34,17 @@ TWO = [{"last": 1, "steps": 3}, {"train": ["re:.*"]}]
             {"strategy": {"kind": "layerwise", "plateau": 2}, "data": {"validation": None}},
             "strategy.plateau: counts validations, and there are none",
         ),
+        *(
+            ({"strategy": {"kind": "partial", "last": 1, "cache": "disk"}, **sections}, f"strategy.cache: {message}")
+            for sections, message in (
+                ({"task": {"kind": "masked_lm"}}, "is not for task.kind: masked_lm"),
+                ({"train": {"compile": True}}, "leaves layers out, which train.compile does not"),
+                (
+                    {"data": {"streaming": True, "validation": None}, "train": {"max_steps": 9}},
+                    "keeps rows by their number, and data.streaming has none",
+                ),
+            )
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told(sections: dict[str, Any], message: str) -> None:

@@ -103,16 +103,3 @@ def test_without_room_a_run_goes_on_without(base: Path, tmp_path: Path, monkeypa
     assert "half of what is free is 0 MiB; nothing is kept." in said
     plain, _ = run(base, tmp_path / "plain", "torch", LAST)
     assert moved(weights(plain), weights(folder)) == set()
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        ({"task": {"kind": "masked_lm"}}, "strategy.cache: is not for task.kind: masked_lm"),
-        ({"train": {"compile": True}}, "strategy.cache: leaves layers out, which train.compile does not"),
-    ],
-)
-def test_what_a_cache_does_not_go_with(base: Path, tmp_path: Path, sections: dict[str, Any], message: str) -> None:
-    done = shardtune("train", str(recipe_of(base, tmp_path, strategy={**LAST, "cache": "disk"}, **sections)))
-    assert done.returncode == 2
-    assert message.split(": ", 1)[1] in done.stderr

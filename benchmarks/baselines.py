@@ -1,6 +1,6 @@
 """What simple means come to on the test rows of a run, with its own training rows.
 
-python benchmarks/baselines.py runs/classify     texts: TF-IDF of words, marks and pairs of them, and logistic regression
+python benchmarks/baselines.py runs/classify     texts: TF-IDF of words, marks and their pairs; logistic regression
 python benchmarks/baselines.py runs/ner          words: the phrases of the training rows, the longest first
 """
 

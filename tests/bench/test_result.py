@@ -55,6 +55,15 @@ def test_mfu_is_held_against_the_peak_of_all_processes() -> None:
     assert flops["peak_source"] == "data sheet of NVIDIA H100 80GB HBM3, dense bfloat16"
 
 
+def test_what_is_kept_and_not_computed_tells_no_mfu() -> None:
+    kept = {**run(1000.0, device="NVIDIA H100 80GB HBM3"), "recipe": {"strategy": {"cache": "disk"}}}
+
+    flops = of(suite(), [[kept] * 3, B])["rows"][0]["model_flops"]
+
+    assert flops["mfu"] is None
+    assert flops["peak_source"] is None
+
+
 def test_what_is_unknown_is_null() -> None:
     known, unknown = of(suite(), [A, [run(500.0, flops=False)] * 3])["rows"]
 

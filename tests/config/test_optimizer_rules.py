@@ -25,11 +25,6 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "optimizer.in_backward: is for plain torch; set engine.kind: torch",
     ),
     (
-        "steps_in_the_backward_pass_are_not_clipped",
-        {"optimizer": EARLY},
-        "optimizer.in_backward: steps before the norm of the gradient is known; set train.clip: null, or leave it out",
-    ),
-    (
         "keys_fit_the_schedule",
         {"schedule": {"kind": "cosine", "cycles": 3}},
         "schedule.cycles: means nothing with schedule.kind: cosine; leave it out, or set that to cosine_restarts",

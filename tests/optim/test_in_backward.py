@@ -39,6 +39,31 @@ def test_steps_in_the_backward_pass_are_those_after_it() -> None:
     assert all(torch.equal(one, two) for one, two in zip(early.parameters(), late.parameters(), strict=True))
 
 
+def test_a_step_is_clipped_by_the_norm_of_the_one_before() -> None:
+    early, late = model(), model()
+    hooked, plain = (optimizers.build(SETTINGS, module) for module in (early, late))
+    steps, limit = InBackward(hooked, 0.5), 0.5
+    steps.armed = True
+    before = None
+
+    for step in range(4):
+        loss(early, step, 0).backward()
+        loss(late, step, 0).backward()
+        norm = nn.utils.get_total_norm([weight.grad for weight in late.parameters() if weight.grad is not None])
+        if before is not None:
+            for weight in late.parameters():
+                assert weight.grad is not None
+                weight.grad /= max(1.0, float(before) / limit)
+        torch.testing.assert_close(steps.finish(), norm)
+        plain.step()
+        plain.zero_grad()
+        before = norm
+
+    assert float(before) > limit
+    for one, two in zip(early.parameters(), late.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
 def test_a_gradient_is_gone_before_the_next_one_comes() -> None:
     module = model()
     steps = InBackward(optimizers.build(SETTINGS, module))

@@ -30,6 +30,16 @@ def recipe(base: Path, folder: Path, engine: str, strategy: dict[str, Any], **se
     return recipe_of(base, folder, strategy=strategy, optimizer={"lr": 1e-3}, **ENGINES[engine], **given)
 
 
+def go_back(run: Path, step: int) -> None:
+    """Leaves a run as it was when it had saved a step."""
+    for place in (run / "checkpoints").glob("step-*"):
+        if int(place.name.removeprefix("step-")) > step:
+            shutil.rmtree(place)
+    shutil.rmtree(run / "model")
+    for place in (run / "summary.json", run / "checkpoints" / "best"):
+        place.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("engine", each("torch", slow=("ddp", "zero2", "zero3")))
 def test_each_phase_trains_what_it_says(base: Path, tmp_path: Path, engine: str) -> None:
     constant = {"kind": "constant", "warmup": 0}
@@ -74,12 +84,7 @@ def test_a_run_that_stopped_where_a_phase_ends_begins_the_next_one(base: Path, t
     assert shardtune("train", str(whole)).returncode == 0
     run = tmp_path / "cut" / "run"
     assert shardtune("train", str(cut)).returncode == 0
-    for place in (run / "checkpoints").glob("step-*"):
-        if place.name > "step-00000004":
-            shutil.rmtree(place)
-    shutil.rmtree(run / "model")
-    for place in (run / "summary.json", run / "checkpoints" / "best"):
-        place.unlink(missing_ok=True)
+    go_back(run, 4)
     done = shardtune("train", str(cut))
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_json(run / "summary.json")["resumed_from"] == 4
@@ -91,6 +96,31 @@ def test_a_run_that_stopped_where_a_phase_ends_begins_the_next_one(base: Path, t
     assert (
         moved(*(load_file(one / "model" / "model.safetensors") for one in (tmp_path / "whole" / "run", run))) == set()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "second", "goes_on"),
+    [("zero2", "torch", True), ("ddp", "torch", True), ("torch", "zero2", False), ("zero3", "torch", False)],
+)
+def test_other_shards_go_on_in_a_later_phase_or_say_why_not(
+    base: Path, tmp_path: Path, first: str, second: str, goes_on: bool
+) -> None:
+    constant = {"kind": "constant", "warmup": 0}
+    assert shardtune("train", str(recipe(base, tmp_path, first, WRITTEN, schedule=constant))).returncode == 0
+    run = tmp_path / "run"
+    wanted = load_file(run / "model" / "model.safetensors")
+    go_back(run, 8)
+    done = shardtune("train", str(recipe(base, tmp_path, second, WRITTEN, schedule=constant)))
+
+    if not goes_on:
+        assert done.returncode == 5
+        assert "is in a later phase of its strategy" in done.stderr
+        return
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json(run / "summary.json")["resumed_from"] == 8
+    ours = load_file(run / "model" / "model.safetensors")
+    assert max(float((ours[name] - wanted[name]).abs().max()) for name in wanted) < 1e-4
 
 
 @pytest.mark.parametrize("engine", each("torch", slow=("zero2", "zero3")))

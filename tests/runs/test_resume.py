@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 STEPS = 40
 ENGINES: dict[str, dict[str, Any]] = {
     "torch": {"engine": {"kind": "torch"}},
+    "in_backward": {"engine": {"kind": "torch"}, "optimizer": {"in_backward": True}},
     "zero1": {"engine": {"kind": "deepspeed", "zero": 1}, "launch": {"processes": 2}},
     "zero2": {"engine": {"kind": "deepspeed", "zero": 2}, "launch": {"processes": 2}},
     "zero3": {"engine": {"kind": "deepspeed", "zero": 3}, "launch": {"processes": 2}},

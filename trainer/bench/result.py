@@ -184,7 +184,9 @@ def _model_flops(runs: Sequence[Run], steps: Sequence[_Measured], peaks: Peaks) 
         )
         for one in steps
     ]
-    most = peaks.of(runs[0])
+    # What is kept is needed by the model and not computed, so that it says nothing of how well the device is used.
+    kept = runs[0]["recipe"].get("strategy", {}).get("cache", "none") != "none"
+    most = None if kept else peaks.of(runs[0])
     ranks = int(runs[0]["plan"]["batch"]["ranks"])
     return {
         "per_step": statistics.fmean(sum(one.flops or ()) / len(one.flops or ()) for one in steps),

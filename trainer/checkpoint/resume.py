@@ -17,8 +17,10 @@ def load(checkpoint: Path, engine: Engine, say: Callable[[str], None]) -> None:
     if saved == wanted or whole:
         engine.load_state(checkpoint)
         return
-    if read_state(checkpoint).get("phase"):
-        message = f"{checkpoint.name} of {saved} is in a later phase of its strategy, which other shards do not read"
+    # Weights that began in different phases have made different numbers of steps; stage 3, and what reads shares, keep
+    # one number for all.
+    if read_state(checkpoint).get("phase") and (saved.zero == 3 or wanted.zero > 0):
+        message = f"{checkpoint.name} of {saved} is in a later phase of its strategy, which {wanted} does not read"
         raise RunError(f"{message}; go on with the same engine, stage and processes")
     scratch = checkpoint.with_name(f".{checkpoint.name}-universal")
     say(f"Converting {checkpoint.name} of {saved} for {wanted} ...")

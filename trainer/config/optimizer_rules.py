@@ -24,14 +24,6 @@ def steps_in_the_backward_pass_are_torchs(recipe: Recipe) -> Problem | None:
     return None
 
 
-def steps_in_the_backward_pass_are_not_clipped(recipe: Recipe) -> Problem | None:
-    """The norm of the whole gradient is known after the backward pass."""
-    if recipe.optimizer.in_backward and recipe.train.clip is not None:
-        message = "steps before the norm of the gradient is known; set train.clip: null, or leave it out"
-        return Problem("optimizer.in_backward", message)
-    return None
-
-
 def keys_fit_the_schedule(recipe: Recipe) -> Problem | None:
     """A key that changes nothing is a mistake."""
     alone = {"cycles": "cosine_restarts", "power": "polynomial", "decay": "wsd"}
@@ -49,5 +41,4 @@ OPTIMIZER_RULES = (
     keys_fit_the_schedule,
     compensated_weights_are_bfloat16,
     steps_in_the_backward_pass_are_torchs,
-    steps_in_the_backward_pass_are_not_clipped,
 )

@@ -24,7 +24,8 @@ class Train(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seeds new weights, the order of rows, dropout and the held-out rows."""
     clip: float | None = Field(1.0, gt=0.0)
-    """The largest norm of the gradient; null: no clipping."""
+    """The largest norm of the gradient; null: no clipping. With `optimizer.in_backward` that of the step before counts,
+    and the first step is not clipped."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What products are computed in; auto: as the weights are stored."""
     checkpointing: Literal["none", "selective", "full", "auto"] | Every = "none"

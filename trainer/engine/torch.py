@@ -55,15 +55,17 @@ class TorchEngine:
 
     def rebuild(self, settings: Optimizer, since: Since) -> None:
         """As the protocol says: states of weights move to the new optimizer."""
-        states = self.optimizer.state
-        if self.in_backward:
-            self.in_backward.detach()
+        states, before = self.optimizer.state, self.in_backward
+        if before:
+            before.detach()
         # The hooks of a replica go with it.
         del self.replica
         self._optimize(settings, since)
         for weight in self.weights:
             if weight in states:
                 self.optimizer.state[weight] = states[weight]
+        if before and before.norm is not None and self.in_backward:
+            self.in_backward.clip_next(before.norm)
 
     def _optimize(self, settings: Optimizer, since: Since) -> None:
         """What depends on which weights train."""
@@ -71,7 +73,7 @@ class TorchEngine:
         self.optimizer.frees = True
         self.scales = [float(group["scale"]) for group in self.optimizer.param_groups]
         self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        self.in_backward = InBackward(self.optimizer) if settings.in_backward else None
+        self.in_backward = InBackward(self.optimizer, self.clip) if settings.in_backward else None
         self.replica: nn.Module = self.module
         if ranks.world_size() > 1:
             if self.in_backward:
@@ -165,6 +167,7 @@ class TorchEngine:
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "names": [names[weight] for weight in self.weights],
+            "norm": self.in_backward.norm if self.in_backward else None,
         }
 
     def load_state(self, folder: Path) -> None:
@@ -172,6 +175,8 @@ class TorchEngine:
         saved = torch.load(folder / _FILE, map_location=self.device, weights_only=True)
         self.module.load_state_dict(saved["module"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.in_backward and saved.get("norm") is not None:
+            self.in_backward.clip_next(saved["norm"])
 
     def load_universal(self, folder: Path) -> None:
         """As the protocol says."""

@@ -15,8 +15,11 @@ class InBackward:
     While it is not armed gradients only add up, as those of all micro-batches but the last do.
     """
 
-    def __init__(self, optimizer: Adam) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Adam, limit: float | None = None) -> None:
+        """`limit`: of the norm of a gradient; each is divided by what the norm of the step before asks for."""
+        self.optimizer, self.limit = optimizer, limit
+        self.norm: torch.Tensor | None = None
+        """That of the step before."""
         self.armed = False
         # By number: an optimizer that loads a state makes its groups anew.
         self._places: dict[torch.Tensor, tuple[int, int]] = {}
@@ -70,7 +73,13 @@ class InBackward:
             self._reduce_and_step()
         norm = torch.linalg.vector_norm(torch.stack(self._norms)) if self._norms else torch.zeros(())
         self._norms, self._next = [], 0
+        self.clip_next(norm)
         return norm
+
+    def clip_next(self, norm: torch.Tensor) -> None:
+        """Takes the norm of the step before."""
+        self.norm = norm
+        self.optimizer.divisor = clip.divisor(norm, self.limit)
 
 
 def equalise(module: nn.Module) -> None:

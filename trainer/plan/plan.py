@@ -145,6 +145,9 @@ def make(
     chosen += choose_engine(recipe, count, known, ranks.device_memory(count))
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
+    if recipe.optimizer.in_backward and recipe.train.clip is not None:
+        reason = "by the norm of the step before, since steps in the backward pass come before their own is known"
+        chosen.append(Choice("train.clip", recipe.train.clip, reason))
     if recipe.train.checkpointing == "auto":
         chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
     memory = state(engine, zero) if parameters is not None else None

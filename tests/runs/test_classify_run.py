@@ -181,6 +181,7 @@ def test_an_adapter_tells_labels_of_an_order_too(tmp_path: Path) -> None:
     assert [row["label"] for row in said_of_grades(adapted)] == list(GRADES)
 
 
+@pytest.mark.slow
 def test_the_mean_of_all_tokens_is_read_too(tmp_path: Path) -> None:
     bert = {"model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     model = {"config": {**bert, "num_attention_heads": 4, "max_position_embeddings": 64}}

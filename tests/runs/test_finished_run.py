@@ -84,6 +84,7 @@ def test_an_adapter_is_asked_with_its_labels(classified: Path, tmp_path: Path) -
     assert sum(one["label"] == row["label"] for one, row in zip(said, rows(), strict=True)) >= 0.9 * len(said)
 
 
+@pytest.mark.slow
 def test_a_translator_and_a_language_model_answer(tmp_path: Path) -> None:
     for name, write_one in (("pairs", write_pairs), ("plain", write_recipe)):
         folder = tmp_path / name

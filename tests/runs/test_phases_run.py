@@ -78,6 +78,7 @@ def test_a_killed_run_goes_on_in_its_phase(base: Path, tmp_path: Path, engine: s
     assert moved(*(load_file(run / "model" / "model.safetensors") for run in (one, other))) == set()
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_where_a_phase_ends_begins_the_next_one(base: Path, tmp_path: Path) -> None:
     strategy = {**WRITTEN, "restart": True}
     whole, cut = (recipe(base, tmp_path / name, "torch", strategy) for name in ("whole", "cut"))

@@ -9,8 +9,10 @@ from strategy.test_strategies import layers, model, recipe
 
 from trainer.config.strategy import Ends
 from trainer.errors import RecipeError
+from trainer.parameter import parameter
 from trainer.strategy.course import Course
 from trainer.strategy.phase import Phase
+from trainer.strategy.strategies import largest
 
 
 def course(family: str, strategy: dict[str, Any], task: str = "causal_lm") -> Course:
@@ -60,6 +62,14 @@ def test_what_began_earlier_rests_again() -> None:
     assert layers(set(made.at(1).names)) == {2}
     assert layers(set(made.at(2).names)) == {1}
     assert made.at(5).names == {name for name, _ in model("bert").named_parameters()}
+
+
+def test_the_plan_looks_at_all_phases_of_a_deep_model() -> None:
+    listed = [parameter(f"model.layers.{number}.mlp.up_proj.weight", (2, 2)) for number in range(80)]
+    names = {one.name for one in listed}
+
+    assert largest(recipe("causal_lm", {"kind": "layerwise"}), listed, names) == names
+    assert largest(recipe("causal_lm", {"kind": "layerwise"}), listed, set()) == set()
 
 
 def test_what_an_adapter_froze_never_begins() -> None:
@@ -126,7 +136,7 @@ def test_since_when_a_weight_trains_without_a_break() -> None:
     since = made.enter(3)
 
     weights = dict(taken.named_parameters())
-    assert {since[weights[f"model.layers.{layer}.mlp.up_proj.weight"]] for layer in (0,)} == {3}
+    assert since[weights["model.layers.0.mlp.up_proj.weight"]] == 3
     assert since[weights["model.layers.1.mlp.up_proj.weight"]] == 1
     assert since[weights["model.layers.2.mlp.up_proj.weight"]] == 0
     assert weights["lm_head.weight"] not in since

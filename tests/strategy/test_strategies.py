@@ -4,6 +4,7 @@ from typing import Any
 
 import a_recipe
 import pytest
+import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -181,3 +182,5 @@ def test_a_strategy_chooses_among_what_an_adapter_left() -> None:
 
     with pytest.raises(RecipeError, match="leaves nothing to train of what adapter"):
         Course(a_recipe.recipe(strategy={"kind": "partial", "last": 1}, adapter={"kind": "lora"}), taken).enter(0)
+    assert not any(one.requires_grad for one in taken.parameters())
+    assert torch.is_grad_enabled()

@@ -53,14 +53,9 @@ class Phases(Callback):
         return recipe.optimizer.lr * phase.rate * schedule.rate(recipe.schedule, step, steps)
 
     def go_to(self, state: State, number: int) -> None:
-        """Lets train what trains in a phase."""
+        """Lets train what trains in a phase; nobody is told, because the best step may lie in an earlier one."""
         state.phase = number
-        since = self.course.enter(number)
-        self.engine.rebuild(rates.settings_of(self.recipe), since)
-        phase = self.course.at(number).called
-        trained, own = modules.trained(self.recipe, self.module), modules.rates_of(self.recipe, self.module)
-        for callback in self.told:
-            callback.entered(state, phase, trained, own)
+        self.engine.rebuild(rates.settings_of(self.recipe), self.course.enter(number))
 
     def _advance(self, state: State) -> None:
         own = state.step - state.phase_step, state.epoch - state.phase_epoch, state.stalled
@@ -69,6 +64,13 @@ class Phases(Callback):
             state.phase_step, state.phase_epoch, state.stalled = state.step, state.epoch, 0
             self.go_to(state, state.phase + 1)
             self.renew()
+            self._tell(state)
+
+    def _tell(self, state: State) -> None:
+        phase = self.course.at(state.phase).called
+        trained, own = modules.trained(self.recipe, self.module), modules.rates_of(self.recipe, self.module)
+        for callback in self.told:
+            callback.entered(state, phase, trained, own)
 
 
 def _ends(state: State) -> bool:

@@ -62,12 +62,7 @@ class Frozen:
 
         All processes call it with a micro-batch of their own, on which kept states are held against the whole model.
         """
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
-        self._clear()
-        if self.kind == "none":
-            return
+        self._detach()
         layers = _resting(self.module.model)
         if not layers:
             self.say("strategy.cache: no layers rest below all that trains; nothing is kept.")
@@ -75,20 +70,25 @@ class Frozen:
         self._attach(layers)
         self._always = True
         plain = evaluate(batch)
-        count = len(layers) - 1
-        if problem := self._room():
+        problem = self._room()
+        if problem is None and (gap := self._gap(plain, batch, evaluate)) > AGREES:
+            problem = f"this model would differ by {gap:.1e}"
+        if problem is not None:
             self.say(f"strategy.cache: {problem}; nothing is kept.")
-        elif (gap := self._gap(plain, batch, evaluate)) > AGREES:
-            self.say(f"strategy.cache: this model would differ by {gap:.1e}; nothing is kept.")
-            self._values = None
-        else:
-            size = self._values.nbytes / 2**20
-            self.say(f"strategy.cache: what {count} frozen layers make is kept in {self.kind} ({size:,.0f} MiB).")
+            self._detach()
+            return
         self._always = False
-        self._seen = None
-        if self._values is not None:
-            self._flags.zero_()
-            ranks.barrier()
+        self._flags.zero_()
+        ranks.barrier()
+        what, size = f"what {len(layers) - 1} frozen layers make", self._values.nbytes / 2**20
+        self.say(f"strategy.cache: {what} is kept in {self.kind} ({size:,.0f} MiB).")
+
+    def _detach(self) -> None:
+        """The model is as it was: no layer is left out, and dropout is on again."""
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+        self._clear()
 
     def _gap(self, plain: Mapping[str, Any], batch: Batch, evaluate: Evaluate) -> float:
         """The largest difference of a loss to that of the whole model: relative, over all processes."""

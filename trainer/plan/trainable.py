@@ -51,14 +51,14 @@ def phases_fit(recipe: Recipe, listed: Sequence[Parameter], steps: int, per_epoc
     if not isinstance(strategy, Layerwise | Phases):
         return None
     left = {one.name for one in [*adapter_parameters.left(recipe, listed), *_head(recipe)]}
-    *others, last = strategies.first(strategies.phases(recipe, [*listed, *_head(recipe)], left))
+    found = list(strategies.every(strategies.phases(recipe, [*listed, *_head(recipe)], left)))
     begins = 0.0
-    for phase in others:
+    for phase in found[:-1]:
         begins += phase.ends.steps or (phase.ends.epochs or 0.0) * (per_epoch or 0)
-    if begins < steps:
+    if not found or begins < steps:
         return None
     key = "strategy.phases" if isinstance(strategy, Phases) else f"strategy.{strategy.ends[0]}"
-    message = f"the last of {len(others) + 1} phases ({last.called}) would begin after step {math.ceil(begins)}"
+    message = f"the last of {len(found)} phases ({found[-1].called}) would begin after step {math.ceil(begins)}"
     return Problem(key, f"{message}, and the run has {steps}; let phases end earlier, or train longer")
 
 

@@ -47,10 +47,10 @@ class Course:
         """
         phase = self.at(number) if self.has(0) else None
         names = phase.names if phase is not None else frozenset[str]()
-        if not names and not self._recipe.task.headed:
-            raise RecipeError([strategies.nothing(self._recipe)])
         for name, weight in self._weights.items():
             weight.requires_grad_(name in names)
+        if not names and not self._recipe.task.headed:
+            raise RecipeError([strategies.nothing(self._recipe)])
         return {self._weights[name]: self._began(name, number) for name in names}
 
     def _began(self, name: str, number: int) -> int:

@@ -15,13 +15,13 @@ def phases(settings: Layerwise, model: Model) -> At:
         found.append((called, held))
     if settings.refreeze and len(found) > 1:
         found.append(("all", frozenset[str]().union(*(names for _, names in groups))))
-    ends, last = Ends(**{name: getattr(settings, name) for name in settings.ends}), len(found) - 1
+    last = len(found) - 1
     return of_list(
         [
             Phase(
                 called,
                 names,
-                ends=Ends() if number == last else ends,
+                ends=Ends() if number == last else settings,
                 until=None if settings.ends or number == last else (number + 1) / len(found),
             )
             for number, (called, names) in enumerate(found)

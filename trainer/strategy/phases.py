@@ -1,6 +1,6 @@
 """Phases that the recipe writes out."""
 
-from trainer.config.strategy import Ends, Phases
+from trainer.config.strategy import Phases
 from trainer.errors import Problem, RecipeError
 from trainer.strategy import partial
 from trainer.strategy.phase import At, Model, Phase, of_list
@@ -22,8 +22,7 @@ def phases(settings: Phases, model: Model) -> At:
             continue
         if not names and not model.headed:
             wrong.append(Problem(key, "leaves nothing to train of what the adapter trains; name other layers or parts"))
-        ends = Ends(**{name: getattr(one, name) for name in one.ends})
-        found.append(Phase(_called(one.last, one.layers, one.train), names, one.rate, ends))
+        found.append(Phase(_called(one.last, one.layers, one.train), names, one.rate, one))
     if wrong:
         raise RecipeError(wrong)
     return of_list(found)

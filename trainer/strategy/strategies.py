@@ -1,11 +1,11 @@
 """The strategies by their `strategy.kind`, and what they let train of a model."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from trainer.config.recipe import Recipe
-from trainer.config.strategy import Discriminative
+from trainer.config.strategy import Discriminative, Lisa
 from trainer.errors import Problem, RecipeError
 from trainer.parameter import Parameter
 from trainer.strategy import decoder_only, discriminative, encoder_only, full, layerwise, lisa, partial
@@ -22,7 +22,7 @@ STRATEGIES: dict[str, Callable[[Any, Model], At]] = {
     "lisa": lisa.phases,
     "phases": written.phases,
 }
-_MOST = 64
+_DRAWS = 64
 """Phases that are looked at where they have no end."""
 
 
@@ -40,11 +40,10 @@ def phases(recipe: Recipe, listed: Sequence[Parameter], left: Set[str]) -> At:
     return STRATEGIES[recipe.strategy.kind](recipe.strategy, model)
 
 
-def first(at: At, most: int = _MOST) -> Iterator[Phase]:
-    """The first phases."""
+def every(at: At) -> Iterator[Phase]:
+    """One phase after the other, to the last one; those of `lisa` have none."""
     for number in count():
-        phase = at(number) if number < most else None
-        if phase is None:
+        if (phase := at(number)) is None:
             return
         yield phase
 
@@ -52,8 +51,11 @@ def first(at: At, most: int = _MOST) -> Iterator[Phase]:
 def largest(recipe: Recipe, listed: Sequence[Parameter], left: Set[str]) -> Set[str]:
     """The names of what trains in the phase that trains most; RecipeError as `phases`."""
     sizes = {one.name: one.size for one in listed}
-    found = list(first(phases(recipe, listed, left)))
-    return max(found, key=lambda phase: sum(sizes[name] for name in phase.names)).names if found else frozenset()
+    found = every(phases(recipe, listed, left))
+    if isinstance(recipe.strategy, Lisa):
+        found = islice(found, _DRAWS)
+    names = (phase.names for phase in found)
+    return max(names, key=lambda each: sum(sizes[name] for name in each), default=frozenset())
 
 
 def nothing(recipe: Recipe) -> Problem:

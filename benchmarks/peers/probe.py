@@ -42,7 +42,7 @@ class Probe:
         (self.folder / "steps.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         content = {
             "packages": {name: metadata.version(name) for name in ("torch", *packages)},
-            "memory_bytes": {"resident": peak, "imports": self.imports},
+            "memory_bytes": {"resident": peak, "imports": self.imports, **_of_device()},
             "first_forward": self.first,
         }
         (self.folder / "peer.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -69,6 +69,8 @@ class Probe:
     def _end(self) -> None:
         if not self._tokens:
             return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         now = (time.monotonic(), time.process_time())
         self.steps.append(
             {
@@ -81,6 +83,13 @@ class Probe:
         )
         self._before, self._loss = now, []
         self._tokens = self._positions = 0
+
+
+def _of_device() -> dict[str, int]:
+    """Bytes at most, by its allocator; empty without a CUDA device."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
 
 
 def _resident() -> int:

@@ -6,6 +6,8 @@ VENV ?= .venv
 TORCH_CPU ?= torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST ?=
+# Each test's own work runs on one thread, so that several tests run side by side.
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 # Bytecode is made here, once: an environment that may not write it would compile the sources at each start, for ten seconds.
@@ -25,8 +27,8 @@ install: $(VENV)/.installed ## install the command into .venv
 
 dev: $(VENV)/.dev ## install into .venv what the targets below need
 
-test: $(VENV)/.dev ## the tests; more for pytest: make test PYTEST="-x -k lock"
-	$(BIN)/python -m pytest -q $(PYTEST)
+test: $(VENV)/.dev ## the tests, JOBS at a time; more for pytest: make test PYTEST="-x -k lock"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST)
 
 slow: $(VENV)/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -q -m "slow and not gpu" --timeout=1800 $(PYTEST)

@@ -15,12 +15,10 @@ from trainer.config.adapter import Adapter
 from trainer.config.engine import Engine
 from trainer.config.launch import Launch
 from trainer.config.load import load
-from trainer.config.optimizer import Optimizer
 from trainer.config.schedule import Schedule
 from trainer.config.section import Section
 from trainer.config.strategy import KINDS
 from trainer.config.task import BY_KIND
-from trainer.optim.optimizers import OPTIMIZERS
 from trainer.optim.schedule import SHAPES
 from trainer.strategy.strategies import STRATEGIES
 from trainer.tasks.kinds import TASKS
@@ -128,9 +126,8 @@ def test_a_kind_is_a_file_and_a_line_of_the_table(kinds: set[str], table: dict[s
     assert files == set(table)
 
 
-@pytest.mark.parametrize(("section", "table"), [(Optimizer, OPTIMIZERS), (Schedule, SHAPES)])
-def test_a_kind_without_a_file_is_a_line_of_the_table(section: type[Section], table: dict[str, object]) -> None:
-    assert _kinds(section) == set(table)
+def test_a_schedule_is_a_line_of_the_table() -> None:
+    assert _kinds(Schedule) == set(SHAPES)
 
 
 @pytest.mark.parametrize(("section", "folder"), [(Engine, "engine"), (Launch, "launch")])
@@ -157,7 +154,7 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
-        ("bitsandbytes", "trainer/optim/eight_bit.py"),
+        ("bitsandbytes", "trainer/optim/vendor.py"),
         ("cut_cross_entropy", "trainer/model/fused_loss.py"),
         ("deepspeed", "trainer/engine/deepspeed.py"),
         ("flash_attn", "trainer/model/flash_attention.py"),

@@ -153,12 +153,13 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ("optimizer: {betas: 0.9}", "optimizer.betas: 0.9 is not a list; start each item with `- `"),
         (
             "optimizer: {kind: adamww}",
-            "optimizer.kind: 'adamww' is not one of adamw, adam, adamw_8bit; did you mean adamw?",
+            "optimizer.kind: 'adamww' is not one of adamw, adam, adamw_8bit, adafactor, lion, sgd, muon, galore; "
+            "did you mean adamw?",
         ),
         (
             "optimizer: ",
-            "optimizer: null is not a mapping of keys; known: betas, eps, in_backward, kind, layer_decay, lr, "
-            "master, rates, weight_decay",
+            "optimizer: null is not a mapping of keys; known: betas, eps, galore, in_backward, kind, layer_decay, lr, "
+            "master, momentum, paged, rates, weight_decay",
         ),
         (
             "evaluate: 200",

@@ -15,14 +15,44 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "optimizer.master: kahan is for weights stored in bfloat16, not float32; set model.dtype: bfloat16, or float32",
     ),
     (
-        "steps_in_the_backward_pass_are_torchs",
+        "what_is_torchs_has_torch",
         {"optimizer": EARLY, "train": {"clip": None}, "engine": {"kind": "deepspeed"}},
         "optimizer.in_backward: is for plain torch; set engine.kind: torch",
     ),
     (
-        "steps_in_the_backward_pass_are_torchs",
+        "what_is_torchs_has_torch",
         {"optimizer": EARLY, "train": {"clip": None}, "engine": {"zero": 2}},
         "optimizer.in_backward: is for plain torch; set engine.kind: torch",
+    ),
+    (
+        "what_is_torchs_has_torch",
+        {"optimizer": {"kind": "muon"}, "engine": {"kind": "deepspeed"}},
+        "optimizer.kind: muon looks at whole matrices, which DeepSpeed cuts; set engine.kind: torch without zero, ",
+    ),
+    (
+        "what_is_torchs_has_torch",
+        {"optimizer": {"paged": True}, "engine": {"offload": "cpu"}},
+        "optimizer.paged: is for plain torch; set engine.kind: torch without zero, offload and deepspeed, or leave it",
+    ),
+    (
+        "what_is_torchs_has_torch",
+        {"train": {"clip": None, "clip_value": 1.0}, "engine": {"zero": 1}},
+        "train.clip_value: is for plain torch; set engine.kind: torch without zero, offload and deepspeed, or leave it",
+    ),
+    (
+        "keys_fit_the_optimizer",
+        {"optimizer": {"kind": "adamw", "momentum": 0.9}},
+        "optimizer.momentum: means nothing with optimizer.kind: adamw; leave it out, or set that to sgd",
+    ),
+    (
+        "keys_fit_the_optimizer",
+        {"optimizer": {"kind": "lion", "paged": True}},
+        "optimizer.paged: means nothing with optimizer.kind: lion; leave it out, or set that to adamw",
+    ),
+    (
+        "clips_one_way",
+        {"train": {"clip_value": 1.0}},
+        "train.clip_value: train.clip cuts by the norm already; set that to null, or leave this out",
     ),
     (
         "keys_fit_the_schedule",

@@ -12,7 +12,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.data.batches import IGNORED, Layout, Windows
 from trainer.engine import carry
 from trainer.loop.train import accumulate
-from trainer.optim.adam import MOMENTS
+from trainer.optim.stepper import moments
 from trainer.tasks.causal_lm import NextToken
 
 PHASES = (("layers.1.", "norm"), ("layers.", "norm", "embed"), ("layers.0.", "embed"))
@@ -112,7 +112,7 @@ def _state(computing: Any, names: dict[nn.Parameter, str]) -> dict[str, Weights]
         states = {}
         for weight, one in carry.keep(computing.weights, computing.engine.optimizer, zero).items():
             shared = zero in (1, 2)
-            whole = {part: weight.get_full_hp_param(part) for part in (None, *MOMENTS)} if shared else one.parts
+            whole = {part: weight.get_full_hp_param(part) for part in one.names} if shared else one.parts
             states[weight] = {"step": one.step, **{str(part): tensor for part, tensor in whole.items()}}
     return {
         names[weight]: {key: value.detach().clone() for key, value in state.items() if torch.is_tensor(value)}
@@ -123,7 +123,7 @@ def _state(computing: Any, names: dict[nn.Parameter, str]) -> dict[str, Weights]
 def _moments(computing: Any) -> int:
     """Values of the first moment that this process holds."""
     optimizer = computing.optimizer if hasattr(computing, "optimizer") else carry.inner(computing.engine.optimizer)
-    return sum(state[MOMENTS[0]].numel() for state in optimizer.state.values() if MOMENTS[0] in state)
+    return sum(kept.numel() for state in optimizer.state.values() for kept in [*moments(state).values()][:1])
 
 
 def _trained(body: nn.Module) -> int:

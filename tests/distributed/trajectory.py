@@ -20,8 +20,8 @@ from trainer.loop.callback import Callback, StepMetrics
 from trainer.loop.state import State
 from trainer.loop.stop import StopRequest
 from trainer.loop.train import train
-from trainer.optim import groups, schedule
-from trainer.plan import deepspeed_json
+from trainer.optim import schedule
+from trainer.plan import deepspeed_json, moments
 from trainer.plan import plan as plans
 from trainer.plan.manifest import Manifest
 from trainer.tasks import causal_lm
@@ -68,7 +68,7 @@ def prepared(wanted: Recipe) -> Engine:
     dtype = getattr(torch, wanted.model.dtype)
     module = causal_lm.CausalLM(steps.model(packing=False, dtype=dtype), whole=engine.shards.whole)
     # So small a model has no weight whose moments would be kept in 8 bits.
-    with patch.object(groups, "LEAST_8BIT", 1024):
+    with patch.object(moments, "LEAST_8BIT", 1024):
         engine.prepare(module, wanted.optimizer)
     return engine
 

@@ -41,7 +41,7 @@ def test_dividing_in_the_kernel_is_clip_grad_norm(kind: str, limit: float) -> No
     ours, reference = model(), model()
     settings = Optimizer.model_validate({"kind": kind, "lr": 1e-2, "eps": 1e-3})
     optimizer = optimizers.build(settings, ours)
-    plain = optimizers.OPTIMIZERS[kind](reference.parameters(), lr=1e-2, eps=1e-3, weight_decay=0.0, fused=False)
+    plain = optimizers.TORCHS[kind](reference.parameters(), lr=1e-2, eps=1e-3, weight_decay=0.0, fused=False)
 
     for step in range(5):
         generator = torch.Generator().manual_seed(step)

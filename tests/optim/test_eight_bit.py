@@ -9,7 +9,7 @@ COUNT = 1000
 
 def begun() -> dict[str, torch.Tensor]:
     state = {"step": torch.zeros(())}
-    eight_bit.begin(torch.empty(10, 100), state)
+    eight_bit.begin(torch.empty(10, 100), state, lambda weight, dtype: torch.zeros_like(weight, dtype=dtype))
     return state
 
 

@@ -61,17 +61,17 @@ def test_moments_of_embeddings_and_small_weights_are_not_kept_in_8_bits() -> Non
     )
 
     made = {
-        (group["weight_decay"], group["eight_bit"]): _names(module, group)
+        (group["weight_decay"], group["form"]): _names(module, group)
         for group in groups(Optimizer(kind="adamw_8bit", weight_decay=0.1), module)
     }
 
     assert made == {
-        (0.1, False): {"embedding.weight", "thin.weight"},
-        (0.1, True): {"linear.weight"},
-        (0.0, False): {"linear.bias", "thin.bias"},
-        (0.0, True): {"norm.weight", "norm.bias"},
+        (0.1, "adamw"): {"embedding.weight", "thin.weight"},
+        (0.1, "8bit"): {"linear.weight"},
+        (0.0, "adamw"): {"linear.bias", "thin.bias"},
+        (0.0, "8bit"): {"norm.weight", "norm.bias"},
     }
-    assert {group["eight_bit"] for group in groups(Optimizer(weight_decay=0.1), module)} == {False}
+    assert {group["form"] for group in groups(Optimizer(weight_decay=0.1), module)} == {"adamw"}
 
 
 def test_each_layer_has_a_rate_of_its_own() -> None:

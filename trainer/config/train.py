@@ -26,6 +26,9 @@ class Train(Section):
     clip: float | None = Field(1.0, gt=0.0)
     """The largest norm of the gradient; null: no clipping. With `optimizer.in_backward` that of the step before counts,
     and the first step is not clipped."""
+    clip_value: float | None = Field(None, gt=0.0)
+    """The largest value of the gradient, in place of its norm: what is beyond is cut off on either side; torch only.
+    null: none is."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What products are computed in; auto: as the weights are stored."""
     checkpointing: Literal["none", "selective", "full", "auto"] | Every = "none"

@@ -24,7 +24,7 @@ def build(recipe: Recipe, plan: Plan, place: torch.device, deepspeed: dict[str, 
     if plan.engine == "torch":
         from trainer.engine.torch import TorchEngine
 
-        return TorchEngine(place, recipe.train.clip, recipe.train.seed)
+        return TorchEngine(place, recipe.train.clip, recipe.train.seed, recipe.train.clip_value)
     from trainer.engine.deepspeed import DeepSpeedEngine
 
     assert deepspeed is not None, "the plan chose DeepSpeed"

@@ -9,10 +9,10 @@ import torch.distributed as dist
 from torch import nn
 
 from trainer import ranks
-from trainer.optim.adam import MOMENTS
+from trainer.optim.stepper import moments
 
-_PARTS = (None, *MOMENTS)
-"""The value, by DeepSpeed's name for it, and its moments."""
+Part = str | None
+"""A moment, or by DeepSpeed's name for it the value."""
 _LINKS = ("_hp_mapping", "_z3_optimizer")
 """What DeepSpeed hangs on a weight that it shares out."""
 
@@ -22,7 +22,9 @@ class Kept:
     """Of one weight, what this process keeps."""
 
     step: torch.Tensor
-    parts: dict[str | None, torch.Tensor]
+    names: tuple[Part, ...]
+    """The value and its moments."""
+    parts: dict[Part, torch.Tensor]
     """Stage 0: all that its optimizer has. Stages 1 and 2: whole tensors, on the process that keeps them. Stage 3: the
     share of this process.
     """
@@ -36,19 +38,20 @@ def keep(weights: Sequence[nn.Parameter], optimizer: Any, zero: int) -> dict[Any
     kept = dict[Any, Kept]()
     for flat, held in _flats(weights, optimizer, zero):
         state = inner(optimizer).state.get(flat, {})
-        if MOMENTS[0] not in state:
+        if "step" not in state:
             continue
+        names: tuple[Part, ...] = (None, *moments(state))
         _link(flat, held, state, zero)
         for weight in filter(lambda one: one.requires_grad, held):
             mine = zero not in (1, 2) or len(kept) % ranks.world_size() == ranks.rank()
-            parts: dict[str | None, torch.Tensor] = {}
+            parts: dict[Part, torch.Tensor] = {}
             if zero == 0:
                 parts = {None: flat.detach().clone(), **state}
-            for part in _PARTS if zero else ():
+            for part in names if zero else ():
                 tensor = _share(weight, part) if zero == 3 else weight.get_full_hp_param(part)
                 if mine:
                     parts[part] = tensor.detach().to("cpu", copy=True)
-            kept[weight] = Kept(torch.as_tensor(state["step"]).clone(), parts)
+            kept[weight] = Kept(torch.as_tensor(state["step"]).clone(), names, parts)
     return kept
 
 
@@ -65,10 +68,10 @@ def put(kept: dict[Any, Kept], weights: Sequence[nn.Parameter], optimizer: Any, 
             states[flat] = {name: part for name, part in one.parts.items() if name is not None}
             continue
         # Weights of a group began in the same phase, so that they have made the same steps.
-        states[flat] = {"step": one.step.clone(), **{name: torch.zeros_like(flat) for name in MOMENTS}}
+        states[flat] = {"step": one.step.clone(), **{name: torch.zeros_like(flat) for name in one.names if name}}
         _link(flat, held, states[flat], zero)
     for number, (weight, one) in enumerate(kept.items() if zero else ()):
-        for part in _PARTS:
+        for part in one.names:
             if zero == 3:
                 _share(weight, part).data.copy_(one.parts[part])
                 continue

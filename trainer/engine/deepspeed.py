@@ -26,9 +26,10 @@ from trainer.engine import carry, shares, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
 from trainer.optim import optimizers
-from trainer.optim.adam import MOMENTS, Adam
 from trainer.optim.eight_bit import SCALE
+from trainer.optim.elementwise import MOMENTS
 from trainer.optim.groups import NO_PHASES
+from trainer.optim.stepper import EIGHT_BIT, Stepper
 from trainer.strategy.course import Since
 
 with warnings.catch_warnings():
@@ -45,15 +46,14 @@ _NAMES = "shardtune_names"
 
 
 def convert(folder: Path, target: Path, zero: int) -> None:
-    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form.
-
-    DeepSpeed cuts out weights and moments alone: what Kahan compensation keeps beside a weight is rounded off once.
+    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form. DeepSpeed cuts out weights and
+    moments alone: what Kahan compensation keeps beside a weight is rounded off once.
     """
     if zero == 0:
         _convert_stage_0(folder, target)
         return
-    if _in_8_bits(folder):
-        raise RuntimeError(_ONE_LAYOUT)
+    if problem := _problem(folder):
+        raise RuntimeError(problem)
     arguments = argparse.Namespace(
         input_folder=str(folder / _TAG),
         output_folder=str(target / _TAG),
@@ -73,13 +73,15 @@ def convert(folder: Path, target: Path, zero: int) -> None:
             _wrap(tensor.parent, step)
 
 
-def _in_8_bits(folder: Path) -> bool:
-    """Whether a stage's files hold moments in 8 bits, whose scales DeepSpeed's converter does not know."""
+def _problem(folder: Path) -> str | None:
+    """Why DeepSpeed's converter cannot cut a stage's files; it knows no scales of moments in 8 bits."""
     file = next((folder / _TAG).glob("*optim_states.pt"))
     saved = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["optimizer_state_dict"]
     inner = saved.get("base_optimizer_state", saved.get("optimizer_state_dict", {}))
-    states = inner["state"] if isinstance(inner, dict) else {}
-    return any(f"{MOMENTS[0]}{SCALE}" in state for state in states.values())
+    kept = [state.keys() for state in inner["state"].values()] if isinstance(inner, dict) else []
+    if any(f"{MOMENTS[0]}{SCALE}" in names for names in kept):
+        return _ONE_LAYOUT
+    return None if all(names >= {*MOMENTS} for names in kept) else universal.ONE_LAYOUT
 
 
 def _wrap(here: Path, step: Any) -> None:
@@ -230,9 +232,9 @@ class DeepSpeedEngine:
     def load_universal(self, folder: Path) -> None:
         """As the protocol says; DeepSpeed reads its shares of the whole tensors."""
         if self.zero == 0:
-            universal.load(folder, self._named(), self._optimizer())
+            universal.load(folder, zip(self.names, self.weights, strict=True), self._optimizer())
             return
-        if any(group.get("eight_bit") for group in self.constants):
+        if any(group.get("form") == EIGHT_BIT for group in self.constants):
             raise RunError(_ONE_LAYOUT)
         if ranks.is_main():
             self._complete(folder)
@@ -246,7 +248,7 @@ class DeepSpeedEngine:
         optimizer = self._optimizer()
         for share, state in optimizer.state.items():
             state["step"] = torch.as_tensor(state["step"]).clone()
-            if isinstance(optimizer, Adam):
+            if isinstance(optimizer, Stepper):
                 optimizer.complete(share)
 
     def _complete(self, folder: Path) -> None:
@@ -271,10 +273,6 @@ class DeepSpeedEngine:
     def _optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of torch inside DeepSpeed's wrapper, where there is one."""
         return carry.inner(self.engine.optimizer)
-
-    def _named(self) -> list[universal.Named]:
-        """Stage 0's trained parameters in the optimizer's order."""
-        return list(zip(self.names, self.weights, strict=True))
 
     def gather(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """Under ZeRO-3 one tensor at a time is put together, and let go before the next."""

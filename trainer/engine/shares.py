@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.optim.adam import MOMENTS
-
 
 def watched(
     module: nn.Module, weights: Sequence[torch.Tensor], optimizer: Any, zero: int
@@ -31,8 +29,8 @@ def _of_stages_1_and_2(weight: Any) -> list[torch.Tensor]:
     if mapping is None:
         return []
     copy: torch.Tensor = mapping.get_hp_fragment()
-    moments = mapping.optim_fragment or {}
-    return [copy, moments[MOMENTS[0]]] if copy.dtype != torch.float32 and MOMENTS[0] in moments else [copy]
+    moments = list((mapping.optim_fragment or {}).values())
+    return [copy, *(moments[:1] if copy.dtype != torch.float32 else [])]
 
 
 def _of_stage_3(weight: Any) -> list[torch.Tensor]:

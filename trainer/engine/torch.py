@@ -15,9 +15,9 @@ from trainer.data.batches import Batch
 from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
 from trainer.optim import clip, masters, optimizers
-from trainer.optim.adam import MOMENTS
 from trainer.optim.groups import NO_PHASES
 from trainer.optim.in_backward import InBackward, equalise
+from trainer.optim.stepper import moments
 from trainer.strategy.course import Since
 
 _FILE = "torch.pt"
@@ -34,9 +34,13 @@ def convert(folder: Path, target: Path) -> None:
 class TorchEngine:
     """The whole model on each process; gradients are summed over processes after the last micro-batch."""
 
-    def __init__(self, device: torch.device, clip: float | None, seed: int = 0) -> None:
+    def __init__(
+        self, device: torch.device, clip: float | None, seed: int = 0, clip_value: float | None = None
+    ) -> None:
+        """`clip`: the largest norm of a gradient, `clip_value` the largest of its values."""
         self.device = device
         self.clip = clip
+        self.clip_value = clip_value
         self.seed = seed
 
     @property
@@ -71,6 +75,7 @@ class TorchEngine:
         """What depends on which weights train."""
         self.optimizer = optimizers.build(settings, self.module, self.seed, since)
         self.optimizer.frees = True
+        self.optimizer.largest = self.clip_value
         self.scales = [float(group["scale"]) for group in self.optimizer.param_groups]
         self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         self.in_backward = InBackward(self.optimizer, self.clip) if settings.in_backward else None
@@ -143,7 +148,7 @@ class TorchEngine:
                 continue
             state = self.optimizer.state.get(weight, {})
             lossy = weight.dtype != torch.float32 and not {"master", "compensation"} & state.keys()
-            moment = [state[MOMENTS[0]]] if lossy and MOMENTS[0] in state else []
+            moment = [*moments(state).values()][:1] if lossy else []
             yield name, True, [masters.value(weight, state), *moment]
 
     def save_state(self, folder: Path) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from trainer.optim import eight_bit
-from trainer.optim.adam import MOMENTS, Adam
+from trainer.optim.elementwise import MOMENTS
+from trainer.optim.stepper import Stepper
 
 FOLDER = "state"
 """The tag of DeepSpeed's checkpoints: where in a folder the state lies."""
 
+ONE_LAYOUT = "only Adam's moments go from one to another; set engine and processes back, or optimizer.kind to adamw"
+"""Why a state cannot be brought into this form."""
 Named = tuple[str, torch.Tensor]
 """A parameter's name and its weight."""
 
@@ -26,7 +29,11 @@ def place(folder: Path, name: str) -> Path:
 
 
 def write(folder: Path, name: str, value: torch.Tensor, state: dict[str, Any]) -> None:
-    """The whole state of one parameter: its value in full precision and its optimizer's state."""
+    """The whole state of one parameter: its value in full precision and its optimizer's state; RuntimeError where that
+    is not Adam's.
+    """
+    if not state.keys() >= {*MOMENTS}:
+        raise RuntimeError(ONE_LAYOUT)
     here = place(folder, name)
     here.mkdir(parents=True)
     torch.save({"param": value.float()}, here / "fp32.pt")
@@ -52,7 +59,7 @@ def load(folder: Path, parameters: Iterable[Named], optimizer: torch.optim.Optim
     for (name, weight), (group, one) in zip(parameters, stepped, strict=True):
         parts = {part: read(folder, name, part) for part in ("fp32", *MOMENTS, "step")}
         weight.copy_(parts["fp32"].view(weight.shape))
-        if isinstance(optimizer, Adam):
+        if isinstance(optimizer, Stepper):
             optimizer.put_whole(one, group, parts)
             continue
         one.copy_(parts["fp32"].view(one.shape))

@@ -1,39 +1,33 @@
 """Moments in 8 bits, block by block, by bitsandbytes (Dettmers et al. 2021, arXiv 2110.02861)."""
 
 import functools
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from trainer.plan.memory import BLOCK
+from trainer.optim.paged import part
+from trainer.optim.vendor import bitsandbytes
+from trainer.plan.moments import BLOCK
 
 SCALE = "_absmax"
 """What the largest value of each block is kept under, after the moment's name."""
 
 
 @functools.cache
-def _vendor() -> Any:
-    """The functions of bitsandbytes; imported when they are first needed, since that takes a second."""
-    # At its import it tells of an optional package for 4-bit products, which no moment needs.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    from bitsandbytes import functional
-
-    return functional
-
-
-@functools.cache
 def _map(signed: bool, device: torch.device) -> torch.Tensor:
     """The 256 values that a byte stands for: the dynamic tree of the paper, section 1.3."""
-    values: torch.Tensor = _vendor().create_dynamic_map(signed=signed).to(device)
+    values: torch.Tensor = bitsandbytes().create_dynamic_map(signed=signed).to(device)
     return values
 
 
-def begin(weight: torch.Tensor, state: dict[str, Any]) -> None:
-    """Adds moments of zero to a weight's state."""
+def begin(
+    weight: torch.Tensor, state: dict[str, Any], zeros: Callable[[torch.Tensor, torch.dtype], torch.Tensor]
+) -> None:
+    """Adds moments of zero to a weight's state; `zeros` makes them, as many as the weight has values."""
     blocks = -(-weight.numel() // BLOCK)
     for moment in ("exp_avg", "exp_avg_sq"):
-        state[moment] = torch.zeros_like(weight, dtype=torch.uint8, memory_format=torch.contiguous_format)
+        state[moment] = zeros(weight, torch.uint8)
         state[moment + SCALE] = torch.zeros(blocks, dtype=torch.float32, device=weight.device)
 
 
@@ -41,14 +35,14 @@ def update(
     values: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], first: int, last: int, group: dict[str, Any]
 ) -> None:
     """One step of AdamW on the flat values `first` to `last` of a weight, in place; `first` begins a block."""
-    moments, blocks = slice(first, last), slice(first // BLOCK, -(-last // BLOCK))
+    blocks = slice(first // BLOCK, -(-last // BLOCK))
     device = values.device
-    _vendor().optimizer_update_8bit_blockwise(
+    bitsandbytes().optimizer_update_8bit_blockwise(
         "adam",
         gradient,
         values,
-        state["exp_avg"].view(-1)[moments],
-        state["exp_avg_sq"].view(-1)[moments],
+        part(state["exp_avg"], first, last),
+        part(state["exp_avg_sq"], first, last),
         *group["betas"],
         0.0,
         0.0,
@@ -70,7 +64,7 @@ def moment(state: dict[str, Any], name: str) -> torch.Tensor:
         return kept.float()
     codes = kept.contiguous().view(-1)
     scales, values = state[name + SCALE], _map(name == "exp_avg", kept.device)
-    whole: torch.Tensor = _vendor().dequantize_blockwise(codes, absmax=scales, code=values, blocksize=BLOCK)
+    whole: torch.Tensor = bitsandbytes().dequantize_blockwise(codes, absmax=scales, code=values, blocksize=BLOCK)
     return whole.view(kept.shape)
 
 
@@ -81,6 +75,6 @@ def put_moment(state: dict[str, Any], name: str, value: torch.Tensor) -> None:
         return
     codes = _map(name == "exp_avg", state[name].device)
     flat = value.float().contiguous().view(-1).to(state[name].device)
-    kept, quantized = _vendor().quantize_blockwise(flat, code=codes, blocksize=BLOCK)
+    kept, quantized = bitsandbytes().quantize_blockwise(flat, code=codes, blocksize=BLOCK)
     state[name].copy_(kept.view(state[name].shape))
     state[name + SCALE].copy_(quantized.absmax)

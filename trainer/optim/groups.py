@@ -10,12 +10,12 @@ from torch import nn
 
 from trainer.config.optimizer import Optimizer
 from trainer.parameter import parameter
-from trainer.plan.memory import LEAST_8BIT
+from trainer.plan.moments import form
 from trainer.strategy.course import Since
 from trainer.strategy.rates import Rate, rates
 
-Key = tuple[Rate, bool, bool, int]
-"""The rate, whether weights decay, whether moments have 8 bits, and the phase in which weights began to train."""
+Key = tuple[Rate, bool, str, int]
+"""The rate, whether weights decay, the form, and the phase in which weights began to train."""
 NO_PHASES: Since = MappingProxyType({})
 """Where all that trains does so from the first step."""
 
@@ -23,43 +23,38 @@ NO_PHASES: Since = MappingProxyType({})
 def groups(settings: Optimizer, module: nn.Module, since: Since = NO_PHASES) -> list[dict[str, Any]]:
     """Trainable parameters in groups: matrices decay; norms, biases and other vectors do not. `scale` is what the rate
     of a group is of the run's, `rate` what it is called by. Weights that began to train in different phases stand in
-    different groups, because DeepSpeed counts the steps of a group.
-
-    With adamw_8bit, moments of matrices are kept in 8 bits, but for those of embeddings, whose gradients are uneven
-    (Dettmers et al. 2021, section 2.3), and of small ones.
+    different groups, because DeepSpeed counts the steps of a group. `form` is the rule by which they are stepped.
     """
-    eight_bit = settings.kind == "adamw_8bit"
     named = dict(module.named_parameters())
-    scales = rates(settings, [parameter(name, shape_of(weight)) for name, weight in named.items()])
+    listed = {name: parameter(name, shape_of(weight)) for name, weight in named.items()}
+    scales = rates(settings, [*listed.values()])
     embeddings = {id(one.weight) for one in module.modules() if isinstance(one, nn.Embedding)}
     found: dict[Key, list[nn.Parameter]] = {}
     for name, weight in named.items():
         if weight.requires_grad:
-            shape = shape_of(weight)
-            short = eight_bit and math.prod(shape) >= LEAST_8BIT and id(weight) not in embeddings
-            key = (scales[name], len(shape) >= 2, short, since.get(weight, 0))
+            rule = form(settings, listed[name], embeds=id(weight) in embeddings)
+            key = (scales[name], len(listed[name].shape) >= 2, rule, since.get(weight, 0))
             found.setdefault(key, []).append(weight)
     # Where all have one rate, their names tell nothing.
     if len({rate.scale for rate, *_ in found}) == 1:
         found = _as_one(found)
-    order = [(True, False), (True, True), (False, False), (False, True)]
     return [
         {
             "params": weights,
             "weight_decay": settings.weight_decay if decays else 0.0,
-            "eight_bit": short,
+            "form": rule,
             "scale": rate.scale,
             "rate": rate.name,
         }
-        for (rate, decays, short, _), weights in sorted(found.items(), key=lambda item: order.index(item[0][1:3]))
+        for (rate, decays, rule, _), weights in sorted(found.items(), key=lambda item: not item[0][1])
     ]
 
 
 def _as_one(found: dict[Key, list[nn.Parameter]]) -> dict[Key, list[nn.Parameter]]:
     """The same groups whatever their rates are called."""
     joined: dict[Key, list[nn.Parameter]] = {}
-    for (rate, decays, short, began), weights in found.items():
-        joined.setdefault((Rate("all", rate.scale), decays, short, began), []).extend(weights)
+    for (rate, decays, rule, began), weights in found.items():
+        joined.setdefault((Rate("all", rate.scale), decays, rule, began), []).extend(weights)
     return joined
 
 

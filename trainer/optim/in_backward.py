@@ -6,7 +6,7 @@ from torch import nn
 
 from trainer import ranks
 from trainer.optim import clip
-from trainer.optim.adam import Adam
+from trainer.optim.stepper import Stepper
 
 
 class InBackward:
@@ -15,7 +15,7 @@ class InBackward:
     While it is not armed gradients only add up, as those of all micro-batches but the last do.
     """
 
-    def __init__(self, optimizer: Adam, limit: float | None = None) -> None:
+    def __init__(self, optimizer: Stepper, limit: float | None = None) -> None:
         """`limit`: of the norm of a gradient; each is divided by what the norm of the step before asks for."""
         self.optimizer, self.limit = optimizer, limit
         self.norm: torch.Tensor | None = None

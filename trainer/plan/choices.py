@@ -6,6 +6,7 @@ from typing import Any
 
 from trainer import ranks
 from trainer.config.engine import Offload
+from trainer.config.optimizer_rules import torchs_own
 from trainer.config.recipe import Recipe
 from trainer.plan.deepspeed_json import stage_of
 
@@ -48,8 +49,8 @@ def choose_engine(recipe: Recipe, processes: int, state: State | None, room: int
     if engine.kind == "torch":
         return _torch(NAMED)
     needs = engine.deepspeed is not None or engine.offload != "none" or stage is not None
-    if recipe.optimizer.in_backward:
-        return _torch("optimizer.in_backward is torch's")
+    if key := torchs_own(recipe):
+        return _torch(f"{key} is torch's")
     if engine.kind == "auto" and not needs:
         if processes == 1:
             return _torch("one process needs no sharing out")
@@ -89,11 +90,22 @@ def shown(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**29 else f"{size / 2**20:,.1f} MiB"
 
 
+_CODE = {
+    "adamw_8bit": "adamw_8bit of bitsandbytes",
+    "lion": "lion of bitsandbytes",
+    "adafactor": "torch's own adafactor",
+    "muon": "torch's own muon for matrices inside layers, its fused adamw for the rest",
+    "galore": "torch's own fused adamw, below a projection for matrices inside layers",
+}
+"""Where it is not torch's fused kernel, by `optimizer.kind`."""
+
+
 def choose_optimizer_code(recipe: Recipe, engine: str, cuda: bool) -> Choice:
-    """Whose Adam runs, and whether anything has to be compiled for it."""
-    code = f"torch's own fused {recipe.optimizer.kind}"
-    if recipe.optimizer.kind == "adamw_8bit":
-        code = "adamw_8bit of bitsandbytes"
+    """Whose code steps, and whether anything has to be compiled for it."""
+    kind = recipe.optimizer.kind
+    code = _CODE.get(kind, f"torch's own fused {kind}")
+    if recipe.optimizer.paged:
+        code = f"{kind} of bitsandbytes, its moments paged in"
     if engine == "deepspeed" and recipe.engine.offload != "none":
         return Choice(
             "optimizer.kind",

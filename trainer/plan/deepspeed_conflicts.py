@@ -137,13 +137,14 @@ def _optimizer(source: Source, recipe: Recipe) -> list[Problem]:
     params = {key: value for key, value in section.get("params", {}).items() if value != "auto"}
     # DeepSpeed's Adam decouples weight decay unless it is told not to.
     decoupled = section.get("type") == "AdamW" or params.pop("adam_w_mode", True)
-    kind = {"adam": "adamw" if decoupled else "adam", "adamw": "adamw"}.get(str(section.get("type", "auto")).lower())
+    kinds = {"adam": "adamw" if decoupled else "adam", "adamw": "adamw", "lion": "lion", "sgd": "sgd"}
+    kind = kinds.get(str(section.get("type", "auto")).lower())
     found = []
     if section.get("type", "auto") != "auto" and kind != ours.kind:
         found.append(_conflict(source, "optimizer.type", "optimizer.kind", ours.kind))
     params.pop("torch_adam", None)
     for key, value in params.items():
-        known = {"lr": ours.lr, "weight_decay": ours.weight_decay, "betas": list(ours.betas), "eps": ours.eps}
+        known = {"lr": ours.lr, "weight_decay": ours.weight_decay, "betas": list(ours.decays), "eps": ours.eps}
         if key not in known:
             found.append(source.problem(f"optimizer.params.{key}", "not supported here; leave it out"))
         elif (list(value) if isinstance(value, list | tuple) else value) != known[key]:

@@ -11,13 +11,10 @@ from typing import Any
 from trainer.config.engine import Offload
 from trainer.config.optimizer import Optimizer
 from trainer.parameter import Parameter
+from trainer.plan import moments
 
 BUCKET = 50_000_000
 """Values that wait together on a device to be reduced."""
-BLOCK = 256
-"""Values that share a scale where moments are kept in 8 bits."""
-LEAST_8BIT = 4096
-"""Values of the smallest weight whose moments are worth 8 bits, the default of bitsandbytes."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -76,28 +73,13 @@ def state_memory(
     gradient = copy if deepspeed and zero >= 2 else size
     early = optimizer.in_backward and micro_batches == 1 and trained
     alive = max(one.size for one in trained) if early else trainable
-    state = beside * trainable + _moments(trainable, trained, optimizer, copy)
+    state = beside * trainable + moments.nbytes(optimizer, trainable, trained, copy)
     held = StateMemory(
         weights=_share(size * total, ranks if deepspeed and zero >= 3 else 1),
         gradients=_share(gradient * alive, ranks if deepspeed and zero >= 2 else 1),
         optimizer=_share(state, ranks if deepspeed else 1),
     )
     return held if offload is None or not deepspeed else _offloaded(held, offload, zero, size * trainable)
-
-
-def _moments(trainable: int, trained: Sequence[Parameter], optimizer: Optimizer, copy: int) -> int:
-    """Bytes of the two moments; in 8 bits, each block of values has a float32 scale."""
-    if optimizer.kind != "adamw_8bit":
-        return 2 * copy * trainable
-    short = [one.size for one in trained if has_8bit_moments(one)]
-    scales = sum(-(-size // BLOCK) for size in short) * BYTES["float32"]
-    wide = copy if optimizer.master == "none" else BYTES["float32"]
-    return 2 * (sum(short) + scales + wide * (trainable - sum(short)))
-
-
-def has_8bit_moments(one: Parameter) -> bool:
-    """Whether adamw_8bit keeps the moments of a parameter in 8 bits."""
-    return one.size >= LEAST_8BIT and one.part != "embeddings"
 
 
 def _offloaded(held: StateMemory, offload: Offload, zero: int, gradients: int) -> StateMemory:

@@ -9,7 +9,8 @@ from torch import nn
 
 from trainer.config.optimizer import Optimizer
 from trainer.optim import eight_bit, masters, optimizers
-from trainer.optim.adam import MOMENTS, Adam
+from trainer.optim.elementwise import MOMENTS
+from trainer.optim.stepper import Stepper
 
 SHAPES = {"a": (96, 64), "b": (300,), "c": (500, 300)}
 """One of them is cut into two chunks; two are laid together."""
@@ -39,7 +40,7 @@ def give(module: nn.Module, step: int) -> None:
         weight.grad = noise.bfloat16().to(weight.dtype)
 
 
-def made(kind: str, master: str, dtype: torch.dtype, **more: Any) -> tuple[nn.Module, Adam]:
+def made(kind: str, master: str, dtype: torch.dtype, **more: Any) -> tuple[nn.Module, Stepper]:
     module = model(dtype)
     constants = {"lr": 1e-3, "weight_decay": 0.1, "eps": 1e-6, **more}
     return module, optimizers.build(Optimizer.model_validate({"kind": kind, "master": master, **constants}), module, 4)
@@ -59,7 +60,7 @@ def exact(steps: int) -> nn.Module:
     return module
 
 
-def whole(module: nn.Module, optimizer: Adam) -> list[torch.Tensor]:
+def whole(module: nn.Module, optimizer: Stepper) -> list[torch.Tensor]:
     return [masters.value(weight.detach(), optimizer.state[weight]) for weight in module.parameters()]
 
 
@@ -80,7 +81,7 @@ def test_twenty_steps_follow_float64(kind: str, master: str, error: float) -> No
 def test_float32_weights_are_stepped_as_by_torch(kind: str) -> None:
     module, optimizer = made(kind, "float32", torch.float32, weight_decay=0.0)
     reference = model(torch.float32)
-    plain = optimizers.OPTIMIZERS[kind](reference.parameters(), lr=1e-3, eps=1e-6, weight_decay=0.0, fused=True)
+    plain = optimizers.TORCHS[kind](reference.parameters(), lr=1e-3, eps=1e-6, weight_decay=0.0, fused=True)
 
     for step in range(5):
         for one in (module, reference):

@@ -17,10 +17,16 @@ WAYS: dict[str, dict[str, Any]] = {
     "stochastic": {"master": "stochastic"},
     "8bit": {"kind": "adamw_8bit"},
     "8bit kahan": {"kind": "adamw_8bit", "master": "kahan"},
+    "lion": {"kind": "lion", "lr": 3e-4},
+    "sgd": {"kind": "sgd", "lr": 0.1},
+    "muon": {"kind": "muon"},
+    "galore": {"kind": "galore", "galore": {"rank": 4, "every": 3, "scale": 1.0}},
+    "adafactor": {"kind": "adafactor"},
+    "paged": {"paged": True},
     "in_backward": {"in_backward": True},
     "in_backward stochastic": {"in_backward": True, "master": "stochastic"},
 }
-SHARED = ["kahan", "stochastic", "8bit", "8bit kahan"]
+SHARED = ["kahan", "stochastic", "8bit", "8bit kahan", "lion", "sgd"]
 """Those that DeepSpeed can share out."""
 
 
@@ -99,6 +105,19 @@ def test_deepspeed_goes_on_from_plain_torch(
 
     expected = alone(way).losses[5:]
     assert max(abs(one - other) / other for one, other in zip(losses, expected, strict=True)) < 2e-3
+
+
+@pytest.mark.parametrize("way", ["lion", "sgd"])
+@pytest.mark.parametrize("saved", [TORCH, {"kind": "deepspeed", "zero": 2}], ids=str)
+def test_moments_that_are_not_adams_go_on_in_their_layout(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, saved: dict[str, Any]
+) -> None:
+    as_only_rank(monkeypatch)
+    pair.run(partial(trajectory.interrupted, **WAYS[way]), saved, str(tmp_path), "bfloat16")
+    other = {"kind": "deepspeed", "zero": 1} if saved is TORCH else TORCH
+
+    with pytest.raises(RunError, match="only Adam's moments go from one to another; set engine and processes back"):
+        trajectory.resumed(other, str(tmp_path), "bfloat16", **WAYS[way])
 
 
 def test_8_bit_moments_that_were_shared_out_are_not_shared_out_otherwise(

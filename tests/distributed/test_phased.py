@@ -13,7 +13,13 @@ from distributed.alone import as_only_rank
 from distributed.pair import Pair
 
 ENGINES = [("torch", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2), ("deepspeed", 3)]
-OPTIONS: list[dict[str, Any]] = [{}, {"master": "kahan"}, {"kind": "adamw_8bit"}, {"in_backward": True}]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"master": "kahan"},
+    {"kind": "adamw_8bit"},
+    {"in_backward": True},
+    *({"kind": kind} for kind in ("adafactor", "lion", "sgd", "muon", "galore")),
+]
 
 
 @cache
@@ -41,6 +47,14 @@ def test_shares_step_as_a_plain_loop_does(pair: Pair, kind: str, zero: int) -> N
 )
 def test_shares_of_bfloat16_keep_their_masters(pair: Pair, kind: str, zero: int, master: str) -> None:
     found = pair.run(phased.run, kind, zero, {"master": master}, "bfloat16")
+
+    assert all(phase["kept"] for each in found for phase in each)
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "sgd"])
+@pytest.mark.parametrize(("kind", "zero"), ENGINES)
+def test_moments_that_are_not_adams_are_carried_too(pair: Pair, kind: str, zero: int, optimizer: str) -> None:
+    found = pair.run(phased.run, kind, zero, {"kind": optimizer})
 
     assert all(phase["kept"] for each in found for phase in each)
 

@@ -52,11 +52,20 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 @app.command(epilog="Example: shardtune train trainer/recipes/demo.yaml train.epochs=2")
-def train(recipe: RecipePath, settings: Overrides = None) -> None:
+def train(
+    recipe: RecipePath,
+    settings: Overrides = None,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try learning rates and draw their losses.")] = False,
+) -> None:
     """Fine-tune: plan, start the processes, train, save. Start it again to go on after a stop."""
     from trainer import prepare
-    from trainer.launch import local, lock
+    from trainer.launch import lock
 
+    if find_lr:
+        from trainer import find_lr as range_test
+
+        range_test.measure(recipe, settings or [], typer.echo)
+        return
     wanted = prepare.read(recipe, settings or [])
     typer.echo("Checking the rows ...")
     start = prepare.examine(wanted)
@@ -72,14 +81,7 @@ def train(recipe: RecipePath, settings: Overrides = None) -> None:
             typer.echo(f"Changed since the run was begun: {change}")
         processes = start.plan.batch.ranks
         typer.echo(f"Starting {processes} process{'es' if processes > 1 else ''} (logs: {start.folder / 'logs'}) ...")
-        local.run(
-            start.folder,
-            processes=processes,
-            address=wanted.launch.address,
-            port=wanted.launch.port,
-            threads=wanted.train.threads,
-            held=held,
-        )
+        prepare.run(start, wanted, held)
 
 
 @app.command(epilog="Example: shardtune plan trainer/recipes/demo.yaml launch.processes=8 engine.zero=3")

@@ -13,7 +13,7 @@ from trainer.config.recipe import Recipe
 from trainer.config.rules import RULES
 from trainer.config.task_rules import formats_fit_the_task
 from trainer.errors import Problem, RecipeError
-from trainer.launch import lock
+from trainer.launch import local, lock
 from trainer.plan import deepspeed_json, machine, parameters, trainable
 from trainer.plan import plan as plans
 from trainer.plan.files import write_text
@@ -94,6 +94,18 @@ def examine(recipe: Recipe) -> Start:
 def write(start: Start, recipe: Recipe) -> None:
     """The recipe, where the processes will read it."""
     write_text(start.folder / "recipe.yaml", dump(recipe))
+
+
+def run(start: Start, recipe: Recipe, held: int) -> None:
+    """Starts the processes of a folder whose lock is held, and waits for their end; raises what went wrong."""
+    local.run(
+        start.folder,
+        processes=start.plan.batch.ranks,
+        address=recipe.launch.address,
+        port=recipe.launch.port,
+        threads=recipe.train.threads,
+        held=held,
+    )
 
 
 def _is_done(folder: Path, plan: Plan, changed: list[str]) -> bool:

@@ -24,6 +24,7 @@ from trainer.callbacks.evaluate import Evaluate
 from trainer.callbacks.metrics_file import MetricsFile
 from trainer.callbacks.phases import Phases
 from trainer.callbacks.profile import Profile
+from trainer.callbacks.range_test import RangeTest
 from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
@@ -118,7 +119,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             if state.step >= state.steps:
                 _take_best(folder, state, engine, phases, say)
                 _test(recipe, engine, task, held_out.get("test"), state, callbacks)
-                _save_result(folder, engine, adapted, task, module, tokenizer)
+                _save_result(recipe, folder, engine, adapted, task, module, tokenizer)
                 _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
             status = "completed" if state.step >= state.steps else "stopped"
         finally:
@@ -126,9 +127,8 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
                 callback.end(state)
             summary.write(state, status, rate)
     if status == "stopped":
-        raise Stopped(
-            f"stopped at step {state.step} of {state.steps} with a checkpoint saved; the same command goes on"
-        )
+        kept = "a checkpoint saved; the same command goes on" if state.saved_step else "nothing saved, as asked"
+        raise Stopped(f"stopped at step {state.step} of {state.steps} with {kept}")
     if ranks.is_main():
         say(report_of(folder))
 
@@ -198,6 +198,8 @@ def _callbacks(
     if recipe.train.audit:
         may_rest = bool(getattr(phases.module, "leaves_unused", False))
         views.append(Audit(engine, console.say if console else lambda text: None, may_rest=may_rest))
+    if recipe.schedule.kind == "range_test":
+        views.append(RangeTest())
     saver = Checkpoint(recipe.checkpoint, folder, engine, views)
     phases.told = views
     if validation is None:
@@ -219,8 +221,8 @@ def _keep_frozen(
 
 
 def _take_best(folder: Path, state: State, engine: Engine, phases: Phases, say: Say) -> None:
-    """Goes back to the weights of the best validation, where they are not the last."""
-    if state.best_step and state.best_step != state.step:
+    """Goes back to the weights of the best validation, where they are not the last, and are there."""
+    if phases.recipe.checkpoint.save == "all" and state.best_step and state.best_step != state.step:
         best = of_step(folder, state.best_step)
         if (phase := checkpoints.read_state(best).get("phase", 0)) != state.phase:
             phases.go_to(state, phase)
@@ -238,8 +240,12 @@ def _test(
         callback.tested(state, metrics)
 
 
-def _save_result(folder: Path, engine: Engine, adapted: Adapted, task: Objective, module: Any, tokenizer: Any) -> None:
+def _save_result(
+    recipe: Recipe, folder: Path, engine: Engine, adapted: Adapted, task: Objective, module: Any, tokenizer: Any
+) -> None:
     """The whole model, or what an adapter added to it; with its tokenizer or processor, and heads of our own."""
+    if recipe.checkpoint.save == "none":
+        return
     words = task.processor if isinstance(task, Sees) else tokenizer
     heads = [name for name in module.state_dict() if name.startswith(PREFIX)] if isinstance(task, HasHeads) else []
     held = {name: tensor for name, tensor in engine.gather(heads) if ranks.is_main()}

@@ -91,8 +91,8 @@ def test_a_recipe_may_be_one_of_the_gallery(tmp_path: Path) -> None:
         ),
         ({"recipe": {**RECIPE, "optimiser": {}}}, "recipe.optimiser: no such key; did you mean optimizer?"),
         (
-            {"variants": {"a": None, "b": {"optimizer": {"kind": "sgd"}}}},
-            "optimizer.kind (row b): 'sgd' is not one of adamw, adam, adamw_8bit",
+            {"variants": {"a": None, "b": {"optimizer": {"kind": "adam8"}}}},
+            "optimizer.kind (row b): 'adam8' is not one of adamw, adam, adamw_8bit",
         ),
         (
             {"variants": {"a": {"adapter": {"kind": "lora"}}}},

@@ -44,7 +44,12 @@ def test_the_suite_decides_how_long_and_from_which_seed_a_row_runs() -> None:
     recipe = second.recipe(own, Material(), "there")
 
     assert (recipe.train.max_steps, recipe.train.threads, recipe.train.seed) == (5, 3, 5)
-    assert (recipe.log.every, recipe.log.tensorboard, recipe.checkpoint.every, recipe.output) == (1, False, 5, "there")
+    assert (recipe.log.every, recipe.log.tensorboard, recipe.checkpoint.save, recipe.output) == (
+        1,
+        False,
+        "none",
+        "there",
+    )
     assert (recipe.data.packing, first.recipe(own, Material(), "-").data.packing) == (False, True)
     assert recipe.data.train[0].path == "own.jsonl"
 

@@ -36,7 +36,7 @@ THEIRS: dict[str, Any] = {
     ),
 }
 UNBOUNDED = ("constant", "inverse_sqrt")
-FALLING = [kind for kind in SHAPES if kind not in ("cosine_restarts", "one_cycle")]
+FALLING = [kind for kind in SHAPES if kind not in ("cosine_restarts", "one_cycle", "range_test")]
 
 
 def _schedule(kind: str, warmup: float) -> Schedule:
@@ -106,7 +106,7 @@ def test_the_shape_would_end_one_step_after_the_last(kind: str) -> None:
     assert rate(_schedule(kind, 3.0), 20, 20) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SHAPES if kind != "one_cycle"])
+@pytest.mark.parametrize("kind", [kind for kind in SHAPES if kind not in ("one_cycle", "range_test")])
 def test_the_shapes_start_at_one(kind: str) -> None:
     assert rate(_schedule(kind, 0.0), 0, 20) == 1.0
 
@@ -125,6 +125,13 @@ def test_one_cycle_is_torchs(warm: int, steps: int) -> None:
             schedule.step()
 
     assert _ours("one_cycle", warm, steps) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_range_test_rises_by_one_factor_to_the_whole_rate() -> None:
+    schedule = Schedule(kind="range_test", warmup=0.0, decades=4.0)
+
+    assert [rate(schedule, step, 5) for step in range(5)] == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+    assert rate(schedule, 0, 1) == pytest.approx(1e-4)
 
 
 def test_a_floor_is_what_is_left() -> None:

@@ -151,6 +151,25 @@ def growth(entry: Mapping[str, Any], what: str) -> Plot | None:
     )
 
 
+def curve(
+    title: str, x: Sequence[float], y: Sequence[float], line: Sequence[float], marked: Mapping[int, str], up: str
+) -> Plot:
+    """Values over rates, which are told as logarithms, with a line through them that has the marked points; values far
+    above the line are left out.
+    """
+    most = max(line) + 0.1 * (max(line) - min(line))
+    near = [at for at in range(len(x)) if y[at] <= most and at not in marked]
+    across = _Axis(x, "{:.0e}".format, log=True)
+    upward = _Axis([*line, *(y[at] for at in near)], "{:g}".format)
+    points = [
+        *(Point(across.across(x[at]), upward.up(y[at]), None, f"{x[at]:.1e}: {y[at]:.4f}") for at in near),
+        *(Point(across.across(x[at]), upward.up(line[at]), None, words, True) for at, words in marked.items()),
+    ]
+    drawn = " ".join(f"{across.across(one)},{upward.up(value)}" for one, value in zip(x, line, strict=True))
+    ticks = across.ticks(across.across), upward.ticks(upward.up)
+    return Plot(title, "optimizer.lr", up, *ticks, tuple(points), drawn, "")
+
+
 class _Axis:
     """From values to pixels."""
 

@@ -52,7 +52,7 @@ class Row:
             **({"data": {"train": [{"path": material.rows, "format": "text"}]}} if self.made else {}),
             **({"model": {"name": material.model, "config": None, "tokenizer": None}} if suite.made_model else {}),
             "train": {"max_steps": steps, "epochs": 1000, "threads": suite.threads, "seed": suite.seed},
-            "checkpoint": {"every": steps},
+            "checkpoint": {"save": "none"},
             "log": {"every": 1, "tensorboard": False},
             "output": output,
         }

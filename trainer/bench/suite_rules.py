@@ -13,7 +13,7 @@ SET_BY_THE_SUITE = {
     "train.epochs": "steps",
     "train.threads": "threads",
     "train.seed": "seed",
-    "checkpoint.every": "steps",
+    "checkpoint.save": "nothing is saved",
     "log.every": "steps",
     "log.tensorboard": "steps",
     "output": "--out",

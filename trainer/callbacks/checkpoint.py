@@ -55,7 +55,7 @@ class Checkpoint(Callback):
         self._pool.shutdown()
 
     def _save(self, state: State) -> None:
-        if state.saved_step == state.step:
+        if state.saved_step == state.step or self.settings.save == "none":
             return
         self._finish(state)
         state.saved_step = state.step

@@ -14,5 +14,8 @@ class Checkpoint(Section):
     """Optimizer steps between two checkpoints."""
     keep: int = Field(2, ge=1)
     """Checkpoints that stay; the best one stays besides."""
+    save: Literal["all", "none"] = "all"
+    """none: no checkpoint and no model, for runs of which only the figures are wanted; they cannot go on after a stop.
+    """
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the last checkpoint of the output folder; never: refuse a folder that holds one."""

@@ -67,7 +67,7 @@ def clips_one_way(recipe: Recipe) -> Problem | None:
 
 def keys_fit_the_schedule(recipe: Recipe) -> Problem | None:
     """A key that changes nothing is a mistake."""
-    alone = {"cycles": "cosine_restarts", "power": "polynomial", "decay": "wsd"}
+    alone = {"cycles": "cosine_restarts", "power": "polynomial", "decay": "wsd", "decades": "range_test"}
     for name, kind in alone.items():
         given, default = getattr(recipe.schedule, name), Schedule.model_fields[name].default
         if recipe.schedule.kind != kind and given != default:

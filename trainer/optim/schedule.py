@@ -75,6 +75,12 @@ def one_cycle(place: Place, schedule: Schedule) -> float:
     return _between(1.0, _CYCLE_ENDS, (place.after + (place.warm > 0)) / steps)
 
 
+def range_test(place: Place, schedule: Schedule) -> float:
+    """From so many decades below 1 up to 1 at the last step, each step by the same factor (Smith 2017, section 3.3)."""
+    last = max(1, place.steps - place.warm - 1)
+    return float(10.0 ** (schedule.decades * (place.after / last - 1.0)))
+
+
 SHAPES: dict[str, Callable[[Place, Schedule], float]] = {
     "linear": linear,
     "cosine": cosine,
@@ -84,8 +90,9 @@ SHAPES: dict[str, Callable[[Place, Schedule], float]] = {
     "inverse_sqrt": inverse_sqrt,
     "wsd": wsd,
     "one_cycle": one_cycle,
+    "range_test": range_test,
 }
-"""By `schedule.kind`: what follows the warm-up, from 1 down."""
+"""By `schedule.kind`: what follows the warm-up, from 1 down, but for range_test."""
 
 
 def warmup_steps(schedule: Schedule, steps: int) -> int:

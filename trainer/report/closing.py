@@ -38,7 +38,8 @@ def _result(folder: Path) -> str:
     """Where the model is, or the adapter and what it belongs to."""
     adapter = folder / "adapter"
     if not adapter.is_dir():
-        return f"Model: {folder / 'model'}"
+        model = folder / "model"
+        return f"Model: {model}" if model.is_dir() else "Nothing was saved, as checkpoint.save says."
     base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
     return f"Adapter: {adapter}, for {base}"
 

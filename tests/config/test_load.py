@@ -82,7 +82,15 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
         "adapter": {"kind": "none", "r": 16, "alpha": 32, "dropout": 0.0, "targets": "all_linear"},
         "strategy": {"kind": "full"},
         "optimizer": {"kind": "adamw", "lr": 2e-4, "weight_decay": 0.0, "master": "float32"},
-        "schedule": {"kind": "linear", "warmup": 0.03, "floor": 0.0, "cycles": 2, "power": 2.0, "decay": 0.1},
+        "schedule": {
+            "kind": "linear",
+            "warmup": 0.03,
+            "floor": 0.0,
+            "cycles": 2,
+            "power": 2.0,
+            "decay": 0.1,
+            "decades": 7.0,
+        },
         "batch": {"micro": 4, "global_": 64},
         "train": {
             "epochs": 3,

@@ -11,6 +11,7 @@ from trainer.config.recipe import Recipe
 from trainer.data import tokenizer as tokenizers
 from trainer.engine.torch import TorchEngine
 from trainer.errors import RecipeError
+from trainer.parameter import parameter
 from trainer.model.load import load
 from trainer.plan import parameters, trainable
 
@@ -102,3 +103,37 @@ def test_a_model_that_is_not_here_is_not_complained_of() -> None:
     recipe = a_recipe.recipe(model={"name": "somebody/something"}, adapter={"kind": "lora", "targets": ["x"]})
 
     assert trainable.problems(recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strategy", "message"),
+    [
+        (
+            {"kind": "galore"},
+            {},
+            "optimizer.galore.rank: no matrix inside a layer that trains has a smaller side above 128; set it below 64",
+        ),
+        (
+            {"kind": "muon"},
+            {"kind": "partial", "train": ["norms"]},
+            "optimizer.kind: no matrix inside a layer trains, which muon is for; set it to adamw",
+        ),
+        ({"kind": "galore", "galore": {"rank": 32}}, {}, None),
+        ({"kind": "muon"}, {}, None),
+    ],
+    ids=str,
+)
+def test_an_optimizer_for_matrices_finds_one(
+    optimizer: dict[str, Any], strategy: dict[str, Any], message: str | None
+) -> None:
+    listed = [
+        parameter("model.embed_tokens.weight", (300, 64)),
+        parameter("model.layers.0.mlp.up_proj.weight", (128, 64)),
+        parameter("model.layers.0.input_layernorm.weight", (64,)),
+        parameter("model.norm.weight", (64,)),
+    ]
+    wanted = a_recipe.recipe(optimizer=optimizer, strategy=strategy or {"kind": "full"})
+
+    problem = trainable.optimizer_is_used(wanted, listed)
+
+    assert (problem and str(problem)) == message

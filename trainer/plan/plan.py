@@ -184,6 +184,8 @@ def _check_steps(
     # Before the rows are shared out, the number of steps is an estimate.
     if manifest.epoch_steps is not None:
         found.append(beyond_the_run(recipe, steps))
+    if listed:
+        found.append(trainable.optimizer_is_used(recipe, listed))
     if steps and listed:
         found.append(trainable.phases_fit(recipe, listed, steps, steps_per_epoch(recipe, manifest)))
     if problems := [problem for problem in found if problem]:

@@ -9,6 +9,7 @@ from trainer.config.strategy import PHASED, Layerwise, Phases
 from trainer.errors import Problem, RecipeError
 from trainer.parameter import Parameter, parameter
 from trainer.plan import adapter_parameters, parameters
+from trainer.plan.moments import form
 from trainer.strategy import strategies
 
 ROWS = "rows"
@@ -72,6 +73,22 @@ def shares_are_carried(recipe: Recipe, zero: int) -> Problem | None:
         return None
     message = f"{value} is not carried from one phase of {recipe.strategy.kind} to the next under ZeRO-{zero}"
     return Problem(f"optimizer.{key}", f"{message}; set it to {'adamw' if key == 'kind' else 'float32'}")
+
+
+def optimizer_is_used(recipe: Recipe, listed: Sequence[Parameter]) -> Problem | None:
+    """What is for some matrices finds one among those that train."""
+    settings = recipe.optimizer
+    if settings.kind not in ("muon", "galore"):
+        return None
+    left = trained(recipe, listed)
+    if any(form(settings, one, embeds=one.part == "embeddings") == settings.kind for one in left):
+        return None
+    if settings.kind == "muon":
+        return Problem("optimizer.kind", "no matrix inside a layer trains, which muon is for; set it to adamw")
+    sides = [min(one.shape) for one in left if one.depth is not None and len(one.shape) == 2]
+    way_out = f"set it below {max(sides)}" if max(sides, default=0) > 1 else "set optimizer.kind: adamw"
+    message = f"no matrix inside a layer that trains has a smaller side above {settings.galore.rank}; {way_out}"
+    return Problem("optimizer.galore.rank", message)
 
 
 def _head(recipe: Recipe) -> list[Parameter]:

@@ -11,8 +11,8 @@ from trainer.config.recipe import Recipe
 from trainer.data import tokenizer as tokenizers
 from trainer.engine.torch import TorchEngine
 from trainer.errors import RecipeError
-from trainer.parameter import parameter
 from trainer.model.load import load
+from trainer.parameter import parameter
 from trainer.plan import parameters, trainable
 
 LLAMA_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["q_proj", "mlp.down_proj"], ["re:.*[.]1[.].*_proj"]]

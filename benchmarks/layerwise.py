@@ -30,7 +30,7 @@ GSM8K: dict[str, list[str]] = {
 }
 COMMON = {
     "headlines": ["data.max_length=64", "train.epochs=8", "evaluate.every=25"],
-    "gsm8k": ["train.epochs=2", "evaluate={every: 16}", "optimizer.lr=5.0e-4"],
+    "gsm8k": ["train.epochs=1", "evaluate={every: 16}", "optimizer.lr=5.0e-4"],
 }
 WORK: dict[str, tuple[str, dict[str, list[str]], tuple[int, int, int], str, str]] = {
     "headlines": ("classify", HEADLINES, (500, 500, 2000), "accuracy", "format: text"),

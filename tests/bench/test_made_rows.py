@@ -26,6 +26,17 @@ def test_the_seed_decides_the_order() -> None:
     assert _words(MADE) != _words(MADE, seed=1)
 
 
+def test_a_row_may_be_a_question_and_its_answer() -> None:
+    asked = MADE.model_copy(update={"asked": 8})
+    rows = [json.loads(line)["messages"] for line in made_rows.lines(asked, 0)]
+
+    assert [[turn["role"] for turn in row] for row in rows] == [["user", "assistant"]] * 30
+    joined = [[word for turn in row for word in turn["content"].split()] for row in rows]
+    assert joined == _words(MADE)
+    assert {len(row[0]["content"].split()) for row in rows} == {8}
+    assert (asked.format, MADE.format) == ("chat", "text")
+
+
 def test_every_number_has_a_word_of_its_own() -> None:
     assert len({made_rows.word(number) for number in range(20_000)}) == 20_000
 

@@ -69,4 +69,5 @@ def test_the_model_is_made_by_one_step_of_the_base_recipe() -> None:
     recipe = row.recipe(alone, Material(), "-")
 
     assert recipe.train.max_steps == 1
+    assert recipe.checkpoint.save == "all"
     assert recipe.model.config == MODEL["config"]

@@ -19,6 +19,7 @@ from trainer.bench import suite_rules
             {"matrix": {"x": {"1": {"output": "here"}}}},
             "matrix.x.1.output: is decided by the suite's --out; leave it out",
         ),
+        ({"rows": {"words": 8, "asked": 8}}, "rows.asked: 8 of 8 words leave no answer; set it lower"),
         (
             {"made_model": True, "variants": {"a": {"model": {"name": "other"}}}},
             "variants.a.model.name: is decided by the suite's made_model; leave it out",
@@ -33,7 +34,7 @@ from trainer.bench import suite_rules
         ),
         (
             {"variants": {"a": {"rows": 5}}},
-            "variants.a.rows: 5 is not a mapping; known: count, words, vocabulary",
+            "variants.a.rows: 5 is not a mapping; known: count, words, vocabulary, asked",
         ),
         (
             {"sweeps": {"s": {"values": [2, 1], "keys": ["batch.micro"]}}},

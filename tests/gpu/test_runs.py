@@ -20,6 +20,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "padded": {**TORCH, "data": {"packing": False}},
     "checkpointing": {**TORCH, "train": {"checkpointing": "full"}},
     "in backward": {**TORCH, "optimizer": {"in_backward": True}},
+    **{kind: {**TORCH, "optimizer": {"kind": kind}} for kind in ("adafactor", "lion", "sgd", "muon")},
+    "galore": {**TORCH, "optimizer": {"kind": "galore", "galore": {"rank": 8, "every": 3}}},
+    "paged": {**TORCH, "optimizer": {"paged": True}},
     "lisa": {**TORCH, "strategy": {"kind": "lisa", "layers": 1, "every": 3}},
     "kept outputs": {**TORCH, "strategy": {"kind": "partial", "last": 2, "cache": "memory"}},
     "ZeRO-0": {"engine": {"kind": "deepspeed", "zero": 0}},
@@ -71,6 +74,7 @@ BFLOAT16 = {
     "kahan": {"model": {"dtype": "bfloat16"}, "optimizer": {"master": "kahan"}},
     "stochastic": {"model": {"dtype": "bfloat16"}, "optimizer": {"master": "stochastic"}},
     "8-bit moments": {"model": {"dtype": "bfloat16"}, "optimizer": {"kind": "adamw_8bit"}},
+    "8-bit moments, paged": {"model": {"dtype": "bfloat16"}, "optimizer": {"kind": "adamw_8bit", "paged": True}},
     "compiled": {"train": {"precision": "bfloat16", "compile": True}},
     "ZeRO-3": {"model": {"dtype": "bfloat16"}, "engine": {"kind": "deepspeed", "zero": 3}},
 }

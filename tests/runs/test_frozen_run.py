@@ -72,15 +72,20 @@ def test_each_phase_keeps_its_own(base: Path, tmp_path: Path, engine: str) -> No
     assert moved(weights(plain), weights(kept)) == set()
 
 
-@pytest.mark.slow
-def test_dropout_rests_below_what_trains_alone(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
+def dropping(folder: Path) -> dict[str, Any]:
+    """Sections of a classifier whose layers drop much."""
+    rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in classified()))
-    sections = {
+    return {
         "model": {"config": {**BERT, "hidden_dropout_prob": 0.5}, "tokenizer": {"vocab_size": 300}, "dtype": "float32"},
         "task": {"kind": "classify"},
         "data": {"train": [{"path": str(rows), "format": "text"}], "packing": False, "shuffle": False},
     }
+
+
+@pytest.mark.slow
+def test_dropout_rests_below_what_trains_alone(tmp_path: Path) -> None:
+    sections = dropping(tmp_path)
     losses = []
     for cache in ("memory", "disk"):
         folder, said = run(tmp_path, tmp_path / cache, "torch", {**LAST, "cache": cache}, **sections)
@@ -91,7 +96,9 @@ def test_dropout_rests_below_what_trains_alone(tmp_path: Path) -> None:
     assert len(set(losses[0])) == len(losses[0])
 
 
-def test_without_room_a_run_goes_on_without(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_a_run_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = {**dropping(tmp_path), "train": {"max_steps": 3}}
+    plain, _ = run(tmp_path, tmp_path / "plain", "torch", LAST, **sections)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     # A drive on which nothing is free: what the kernel tells of one, at the only place where it is asked.
     (tmp_path / "sitecustomize.py").write_text(
@@ -99,6 +106,10 @@ def test_without_room_a_run_goes_on_without(base: Path, tmp_path: Path, monkeypa
         "    return os.statvfs_result(told)\n\n\nos.statvfs = full\n"
     )
     assert os.statvfs(tmp_path).f_bavail > 0
-    _, said = run(base, tmp_path / "kept", "torch", {**LAST, "cache": "disk"}, train={"max_steps": 2})
+
+    kept, said = run(tmp_path, tmp_path / "kept", "torch", {**LAST, "cache": "disk"}, **sections)
+
     assert said.count("strategy.cache:") == 1
     assert "half of what is free is 0 MiB; nothing is kept." in said
+    # Dropout is on everywhere again.
+    assert [event["loss"] for event in metrics(plain)] == [event["loss"] for event in metrics(kept)]

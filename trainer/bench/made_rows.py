@@ -13,7 +13,8 @@ _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "
 
 def write(made: MadeRows, seed: int, folder: Path) -> Path:
     """The file of these rows in a folder, written unless it is there."""
-    path = folder / f"rows-{made.count}x{made.words}-of-{made.vocabulary}-seed-{seed}.jsonl"
+    asked = f"-asked-{made.asked}" if made.asked else ""
+    path = folder / f"rows-{made.count}x{made.words}{asked}-of-{made.vocabulary}-seed-{seed}.jsonl"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_lines(path, lines(made, seed))
@@ -29,8 +30,10 @@ def lines(made: MadeRows, seed: int) -> Iterator[str]:
         while len(waiting) < made.words:
             draw.shuffle(words)
             waiting += words
-        yield json.dumps({"text": " ".join(waiting[: made.words])})
-        del waiting[: made.words]
+        row, waiting = waiting[: made.words], waiting[made.words :]
+        parts = [" ".join(row[: made.asked]), " ".join(row[made.asked :])]
+        turns = [{"role": role, "content": part} for role, part in zip(("user", "assistant"), parts, strict=True)]
+        yield json.dumps({"messages": turns} if made.asked else {"text": parts[1]})
 
 
 def word(number: int) -> str:

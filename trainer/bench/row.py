@@ -41,6 +41,8 @@ class Row:
     """The trainer that runs it; None: shardtune."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """By axis of the matrix that it belongs to."""
+    saves: bool = False
+    """Whether its model is kept, and not its figures alone."""
 
     def recipe(self, suite: Suite, material: Material, output: str) -> Recipe:
         """The recipe as it is run; RecipeError holds all that is wrong with it."""
@@ -49,10 +51,10 @@ class Row:
     def _decided(self, suite: Suite, material: Material, output: str) -> Overrides:
         steps = suite.steps.warm_up + suite.steps.measured
         return {
-            **({"data": {"train": [{"path": material.rows, "format": "text"}]}} if self.made else {}),
+            **({"data": {"train": [{"path": material.rows, "format": self.made.format}]}} if self.made else {}),
             **({"model": {"name": material.model, "config": None, "tokenizer": None}} if suite.made_model else {}),
             "train": {"max_steps": steps, "epochs": 1000, "threads": suite.threads, "seed": suite.seed},
-            "checkpoint": {"save": "none"},
+            "checkpoint": {"save": "all" if self.saves else "none"},
             "log": {"every": 1, "tensorboard": False},
             "output": output,
         }
@@ -82,7 +84,7 @@ def rows_of(suite: Suite, base: Mapping[str, Any]) -> list[Row]:
 def of_model(suite: Suite, base: Mapping[str, Any]) -> tuple[Suite, Row]:
     """The run of one step that makes the model of all rows, as a suite and its row."""
     alone = suite.model_copy(update={"made_model": False, "steps": Steps.model_construct(warm_up=0, measured=1)})
-    return alone, _row(suite, base, "the model", {})
+    return alone, replace(_row(suite, base, "the model", {}), saves=True)
 
 
 def _row(

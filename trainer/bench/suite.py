@@ -35,7 +35,7 @@ class Steps(Settings):
 
 
 class MadeRows(Settings):
-    """Rows of the format `text` that are made for the suite, of words that nobody speaks."""
+    """Rows that are made for the suite, of words that nobody speaks."""
 
     count: int = Field(512, ge=1)
     """Rows."""
@@ -43,6 +43,14 @@ class MadeRows(Settings):
     """Words a row; each becomes one token at least."""
     vocabulary: int = Field(2000, ge=1)
     """Different words, each as often as the others."""
+    asked: int = Field(0, ge=0)
+    """Words of a row that stand in a question, whose answer has the others and alone is learned: rows of the format
+    chat. 0: there is none, and rows are text."""
+
+    @property
+    def format(self) -> str:
+        """That of the rows."""
+        return "chat" if self.asked else "text"
 
 
 class Sweep(Settings):

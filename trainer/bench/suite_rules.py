@@ -38,6 +38,8 @@ def _decided(suite: Suite) -> dict[str, str]:
 def _is_not_empty(suite: Suite) -> Iterator[Problem]:
     if not (suite.variants or suite.matrix or suite.sweeps):
         yield Problem("variants", "there is nothing to measure; name variants, a matrix or sweeps")
+    if suite.rows is not None and suite.rows.asked >= suite.rows.words:
+        yield Problem("rows.asked", f"{suite.rows.asked} of {suite.rows.words} words leave no answer; set it lower")
     for axis, labels in suite.matrix.items():
         if not labels:
             yield Problem(f"matrix.{axis}", "has no labels; give it at least one, such as {full: {}}")

@@ -154,9 +154,9 @@ def _imported(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("vendor", "home"),
     [
-        ("bitsandbytes", "trainer/optim/vendor.py"),
+        ("bitsandbytes", "trainer/kernels/vendor.py"),
         ("cut_cross_entropy", "trainer/model/fused_loss.py"),
-        ("deepspeed", "trainer/engine/deepspeed.py"),
+        ("deepspeed", "trainer/engine/deepspeed"),
         ("flash_attn", "trainer/model/flash_attention.py"),
         ("liger_kernel", "trainer/model/fused_loss.py"),
         ("peft", "trainer/adapter/"),

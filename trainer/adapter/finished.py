@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
+from trainer.model import quantize
 from trainer.model.load import DTYPES, ORDINAL, THRESHOLD, head_for
 
 OF_HEADS = ("id2label", "label2id", "problem_type", "pad_token_id", ORDINAL, THRESHOLD)
@@ -46,7 +47,9 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
         own = AutoConfig.from_pretrained(result, **trusted)
         for name in OF_HEADS:
             setattr(config, name, getattr(own, name, None))
-        base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys)
+        stored = quantize.loading(recipe, DTYPES[recipe.model.dtype])
+        base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys, **stored)
+        quantize.mend(base)
     except (OSError, ValueError) as error:
         message = f"{recipe.model.name}, which {result} stands on, does not load: {str(error).splitlines()[0]}"
         raise RecipeError([Problem("model.name", message)]) from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainer.kernels.vendor import bitsandbytes
 from trainer.model.products import affine, product
 
 
@@ -17,19 +18,29 @@ def fuse(model: nn.Module) -> int:
 
     Only where the weights of every process are whole between passes: no hook of the layers inside is called.
     """
-    from peft.tuners.lora.layer import Linear
-
-    layers = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    kinds = _kinds(model)
+    layers = [module for module in model.modules() if type(module) in kinds and _is_plain(module)]
     for layer in layers:
         layer.forward = partial(_forward, layer)
     return len(layers)
+
+
+def _kinds(model: nn.Module) -> tuple[type, ...]:
+    """The layers of peft that stand beside a linear layer, and where there are any beside one of 4 bits."""
+    from peft.tuners.lora.layer import Linear
+
+    if not any(hasattr(weight, "quant_state") for weight in model.parameters()):
+        return (Linear,)
+    from peft.tuners.lora.bnb import Linear4bit
+
+    return (Linear, Linear4bit)
 
 
 def _is_plain(layer: Any) -> bool:
     """Whether a layer holds one adapter without dropout, biases or variants beside a plain linear layer."""
     names = list(layer.lora_A)
     return (
-        type(layer.base_layer) is nn.Linear
+        (type(layer.base_layer) is nn.Linear or hasattr(layer.base_layer.weight, "quant_state"))
         and len(names) == 1
         and not layer.lora_variant
         and not layer.fan_in_fan_out
@@ -44,8 +55,14 @@ def _forward(layer: Any, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> tor
         return type(layer).forward(layer, inputs, *args, **kwargs)  # type: ignore[no-any-return]
     down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
     base = layer.base_layer
-    output: torch.Tensor = _LoraLinear.apply(inputs, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-untyped-call]
+    state = getattr(base.weight, "quant_state", None)
+    output: torch.Tensor = _LoraLinear.apply(inputs, base.weight, base.bias, down, up, layer.scaling[name], state)  # type: ignore[no-untyped-call]
     return output
+
+
+def _whole(weight: torch.Tensor, state: Any, dtype: torch.dtype) -> torch.Tensor:
+    """A weight [O, H] in a type; made of its 4 bits for the while where a state says how."""
+    return weight.to(dtype) if state is None else bitsandbytes().dequantize_4bit(weight.data, state).to(dtype)
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -60,20 +77,25 @@ class _LoraLinear(torch.autograd.Function):
         down: torch.Tensor,
         up: torch.Tensor,
         scale: float,
+        state: Any,
     ) -> torch.Tensor:
-        """Of inputs [..., H], weight [O, H], down [R, H], up [O, R]."""
+        """Of inputs [..., H], weight [O, H], down [R, H], up [O, R]; `state` says how a weight in 4 bits is made."""
         device = inputs.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        flat, base, a, b = (one.to(dtype) for one in (inputs.reshape(-1, inputs.shape[-1]), weight, down, up))
+        own = weight.dtype if state is None else state.dtype
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else own
+        base = _whole(weight, state, dtype)
+        flat, a, b = (one.to(dtype) for one in (inputs.reshape(-1, inputs.shape[-1]), down, up))
         within = product(flat, a)
         output = affine(flat, base, None if bias is None else bias.to(dtype)).addmm_(within, b.t(), alpha=scale)
-        ctx.save_for_backward(flat, base, a, b, within)
+        ctx.save_for_backward(flat, base if state is None else weight, a, b, within)
         ctx.scale, ctx.shape, ctx.dtypes = scale, inputs.shape, (inputs.dtype, weight.dtype, down.dtype, up.dtype)
-        return output.view(*inputs.shape[:-1], len(weight))
+        ctx.state = state
+        return output.view(*inputs.shape[:-1], len(base))
 
     @staticmethod
     def backward(ctx: Any, *outer: torch.Tensor) -> Any:
-        flat, base, a, b, within = ctx.saved_tensors
+        flat, weight, a, b, within = ctx.saved_tensors
+        base = _whole(weight, ctx.state, flat.dtype)
         d_output = outer[0].reshape(-1, len(base)).to(flat.dtype)
         wanted = ctx.needs_input_grad
         d_within = product(d_output, b.t()).mul_(ctx.scale)
@@ -85,4 +107,4 @@ class _LoraLinear(torch.autograd.Function):
         d_bias = d_output.sum(0) if wanted[2] else None
         d_down = product(d_within.t(), flat.t()).to(ctx.dtypes[2]) if wanted[3] else None
         d_up = product(d_output.t(), within.t()).mul_(ctx.scale).to(ctx.dtypes[3]) if wanted[4] else None
-        return d_inputs, d_weight, d_bias, d_down, d_up, None
+        return d_inputs, d_weight, d_bias, d_down, d_up, None, None

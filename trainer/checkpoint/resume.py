@@ -45,9 +45,9 @@ def _convert(checkpoint: Path, scratch: Path, saved: Shards) -> str | None:
 
             plain.convert(checkpoint, scratch)
         else:
-            from trainer.engine import deepspeed
+            from trainer.engine import deepspeed_convert
 
-            deepspeed.convert(checkpoint, scratch, saved.zero)
+            deepspeed_convert.convert(checkpoint, scratch, saved.zero)
     except (OSError, RuntimeError, KeyError, AssertionError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return None

@@ -28,6 +28,14 @@ class Model(Section):
     """A folder or hub id, or a mapping that trains a new one; null takes the one of `name`."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """How weights are stored and saved."""
+    quantization: Literal["none", "nf4", "fp4", "int8"] = "none"
+    """How the linear layers of a frozen base are stored below an adapter, by bitsandbytes: in 4 bits (Dettmers et al.
+    2023) or in 8 (Dettmers et al. 2022); what they compute is in `dtype`. Head, norms and embeddings stay in `dtype`.
+    """
+    double_quantization: bool = False
+    """Whether the scales of 4 bits are stored in 8 bits too: 0.13 bytes less for each 8 values."""
+    quantization_skip: tuple[str, ...] = ()
+    """Endings of names of linear layers that stay in `dtype`, besides the head."""
     attention: Literal["auto", "segments", "flash", "flex", "sdpa", "eager"] = "auto"
     """For packed rows, where each example attends to itself alone: segments, example by example on any device; flash, a
     kernel of variable lengths (the package flash-attn where it is installed, else torch's own), for CUDA and half

@@ -7,6 +7,7 @@ from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
 from trainer.config.log_rules import LOG_RULES
+from trainer.config.model_rules import MODEL_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
 from trainer.config.strategy_rules import STRATEGY_RULES
@@ -14,41 +15,6 @@ from trainer.config.task_rules import TASK_RULES
 from trainer.errors import Problem
 
 Rule = Callable[[Recipe], Problem | None]
-
-
-def a_model_is_named_or_described(recipe: Recipe) -> Problem | None:
-    """Exactly one of `model.name` and `model.config`."""
-    if recipe.model.name is None and recipe.model.config is None:
-        return Problem("model.name", "is needed: a transformers folder or a hub id (or model.config for a new model)")
-    if recipe.model.name is not None and recipe.model.config is not None:
-        return Problem("model.config", "describes a new model, and model.name names one; keep one of the two")
-    return None
-
-
-def a_new_model_names_its_type(recipe: Recipe) -> Problem | None:
-    """`model.config` holds `model_type`."""
-    if recipe.model.config is not None and not isinstance(recipe.model.config.get("model_type"), str):
-        return Problem("model.config", "needs model_type, such as llama")
-    return None
-
-
-def a_new_model_has_a_tokenizer(recipe: Recipe) -> Problem | None:
-    """Nothing but the recipe can name the tokenizer of a new model."""
-    reads = any(source.format != "image" for source in recipe.data.train)
-    if reads and recipe.model.config is not None and recipe.model.tokenizer is None:
-        return Problem("model.tokenizer", "is needed with model.config: a folder, or {vocab_size: 8192} to train one")
-    return None
-
-
-def a_new_tokenizer_is_for_a_new_model(recipe: Recipe) -> Problem | None:
-    """Pretrained weights know their own tokens only."""
-    if (
-        recipe.model.name is not None
-        and recipe.model.tokenizer is not None
-        and not isinstance(recipe.model.tokenizer, str)
-    ):
-        return Problem("model.tokenizer", "a new tokenizer does not fit the weights of model.name; leave the key out")
-    return None
 
 
 def an_adapter_stands_on_pretrained_weights(recipe: Recipe) -> Problem | None:
@@ -242,10 +208,7 @@ def a_stream_is_seen_row_by_row(recipe: Recipe) -> Problem | None:
 
 
 RULES: tuple[Rule, ...] = (
-    a_model_is_named_or_described,
-    a_new_model_names_its_type,
-    a_new_model_has_a_tokenizer,
-    a_new_tokenizer_is_for_a_new_model,
+    *MODEL_RULES,
     an_adapter_stands_on_pretrained_weights,
     targets_can_be_matched,
     new_tokens_are_text_and_named_once,

@@ -1,13 +1,7 @@
-"""DeepSpeed: optimizer state, gradients and weights shared out over processes (ZeRO stages 0 to 3).
+"""DeepSpeed: optimizer state, gradients and weights shared out over processes (ZeRO stages 0 to 3)."""
 
-The only file that imports deepspeed.
-"""
-
-import argparse
-import contextlib
 import copy
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,11 +17,11 @@ from trainer import ranks
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import carry, shares, universal
+from trainer.engine.deepspeed_convert import NAMES, ONE_LAYOUT
 from trainer.engine.engine import Shards, Terms
 from trainer.errors import Problem, RecipeError, RunError
+from trainer.model import quantize
 from trainer.optim import optimizers
-from trainer.optim.eight_bit import SCALE
-from trainer.optim.elementwise import MOMENTS
 from trainer.optim.groups import NO_PHASES
 from trainer.optim.stepper import EIGHT_BIT, Stepper
 from trainer.strategy.course import Since
@@ -35,70 +29,10 @@ from trainer.strategy.course import Since
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the import itself warns about torch.jit and pkg_resources
     import deepspeed
-    from deepspeed.checkpoint import ds_to_universal
     from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
     from deepspeed.utils import logger
 
 _TAG = universal.FOLDER
-_ONE_LAYOUT = "8-bit moments that DeepSpeed shares out go on with the same processes and stage only; set them back"
-_NAMES = "shardtune_names"
-"""In stage 0's file: the names of the trained parameters in the optimizer's order."""
-
-
-def convert(folder: Path, target: Path, zero: int) -> None:
-    """Brings what a `DeepSpeedEngine` of stage `zero` saved into the universal form. DeepSpeed cuts out weights and
-    moments alone: what Kahan compensation keeps beside a weight is rounded off once.
-    """
-    if zero == 0:
-        _convert_stage_0(folder, target)
-        return
-    if problem := _problem(folder):
-        raise RuntimeError(problem)
-    arguments = argparse.Namespace(
-        input_folder=str(folder / _TAG),
-        output_folder=str(target / _TAG),
-        num_extract_workers=1,
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,
-    )
-    with contextlib.redirect_stdout(sys.stderr):
-        ds_to_universal.main(arguments)
-    if zero == 3:
-        # Where the other stages keep one count of steps beside each parameter, stage 3 keeps one for all.
-        common = torch.load(universal.place(target, "optimizer_state.pt"), map_location="cpu", weights_only=False)
-        step = common["optimizer_state_dict"]["state"][0]["step"]
-        for tensor in universal.place(target, "").glob("*/fp32.pt"):
-            _wrap(tensor.parent, step)
-
-
-def _problem(folder: Path) -> str | None:
-    """Why DeepSpeed's converter cannot cut a stage's files; it knows no scales of moments in 8 bits."""
-    file = next((folder / _TAG).glob("*optim_states.pt"))
-    saved = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["optimizer_state_dict"]
-    inner = saved.get("base_optimizer_state", saved.get("optimizer_state_dict", {}))
-    kept = [state.keys() for state in inner["state"].values()] if isinstance(inner, dict) else []
-    if any(f"{MOMENTS[0]}{SCALE}" in names for names in kept):
-        return _ONE_LAYOUT
-    return None if all(names >= {*MOMENTS} for names in kept) else universal.ONE_LAYOUT
-
-
-def _wrap(here: Path, step: Any) -> None:
-    """Stage 3 writes bare tensors, which the other stages do not read."""
-    for part in ("fp32", *MOMENTS):
-        torch.save({"param": torch.load(here / f"{part}.pt", weights_only=True)}, here / f"{part}.pt")
-    torch.save(step, here / "step.pt")
-
-
-def _convert_stage_0(folder: Path, target: Path) -> None:
-    """Stage 0 keeps one optimizer over whole tensors; with weights in fewer bits, over their float32 copies."""
-    saved = torch.load(folder / _TAG / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-    optimizer, names = saved["optimizer"], saved[_NAMES]
-    copies = [copy for group in optimizer.get("fp32_groups", []) for copy in group]
-    states = optimizer.get("optimizer_state_dict", optimizer)["state"]
-    for index, name in enumerate(names):
-        universal.write(target, name, copies[index] if copies else saved["module"][name], states[index])
 
 
 def _validate(settings: dict[str, Any]) -> None:
@@ -152,6 +86,7 @@ class DeepSpeedEngine:
         seed = self.seed + (ranks.rank() if self.zero else 0)
         optimizer = optimizers.build_shared(settings, module, seed, since)
         self.module = module
+        self.fixed = bool(quantize.entries(module))
         names = {parameter: name for name, parameter in module.named_parameters()}
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         self.names = [names[weight] for weight in self.weights]
@@ -217,14 +152,22 @@ class DeepSpeedEngine:
 
     def save_state(self, folder: Path) -> None:
         """DeepSpeed's own files: each rank writes its shard."""
-        self.engine.save_checkpoint(str(folder), tag=_TAG, client_state={_NAMES: self.names}, save_latest=False)
+        self.engine.save_checkpoint(
+            str(folder),
+            tag=_TAG,
+            client_state={NAMES: self.names},
+            save_latest=False,
+            exclude_frozen_parameters=self.fixed,
+        )
 
     def copy_state(self) -> None:
         """None: DeepSpeed's own writer reads the state where it is, on all ranks together."""
 
     def load_state(self, folder: Path) -> None:
         """As the protocol says."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag=_TAG, load_lr_scheduler_states=False)
+        path, _ = self.engine.load_checkpoint(
+            str(folder), tag=_TAG, load_lr_scheduler_states=False, load_module_strict=not self.fixed
+        )
         if path is None:
             raise RunError(f"DeepSpeed found no state in {folder}")
         self._keep_constants()
@@ -235,7 +178,7 @@ class DeepSpeedEngine:
             universal.load(folder, zip(self.names, self.weights, strict=True), self._optimizer())
             return
         if any(group.get("form") == EIGHT_BIT for group in self.constants):
-            raise RunError(_ONE_LAYOUT)
+            raise RunError(ONE_LAYOUT)
         if ranks.is_main():
             self._complete(folder)
         ranks.barrier()

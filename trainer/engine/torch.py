@@ -14,6 +14,7 @@ from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import copies, universal
 from trainer.engine.engine import Shards, Terms
+from trainer.model import quantize
 from trainer.optim import clip, masters, optimizers
 from trainer.optim.groups import NO_PHASES
 from trainer.optim.in_backward import InBackward, equalise
@@ -55,6 +56,7 @@ class TorchEngine:
     def prepare(self, module: nn.Module, settings: Optimizer, since: Since = NO_PHASES) -> None:
         """Moves the module to the device, and makes its optimizer."""
         self.module = module.to(self.device)
+        self.fixed = quantize.entries(module)
         self._optimize(settings, since)
 
     def rebuild(self, settings: Optimizer, since: Since) -> None:
@@ -169,7 +171,7 @@ class TorchEngine:
         """What a checkpoint holds."""
         names = {parameter: name for name, parameter in self.module.named_parameters()}
         return {
-            "module": self.module.state_dict(),
+            "module": {name: one for name, one in self.module.state_dict().items() if name not in self.fixed},
             "optimizer": self.optimizer.state_dict(),
             "names": [names[weight] for weight in self.weights],
             "norm": self.in_backward.norm if self.in_backward else None,
@@ -178,7 +180,8 @@ class TorchEngine:
     def load_state(self, folder: Path) -> None:
         """As the protocol says; the number of replicas does not matter."""
         saved = torch.load(folder / _FILE, map_location=self.device, weights_only=True)
-        self.module.load_state_dict(saved["module"])
+        missing, unknown = self.module.load_state_dict(saved["module"], strict=False)
+        assert not unknown and self.fixed.issuperset(missing), "a checkpoint holds all but a quantized base"
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.in_backward and saved.get("norm") is not None:
             self.in_backward.clip_next(saved["norm"])

@@ -29,7 +29,7 @@ from trainer.config.recipe import Recipe
 from trainer.data.formats import only_images
 from trainer.data.tokenizer import new_tokens, padding_of
 from trainer.errors import Problem, RecipeError
-from trainer.model import new_rows
+from trainer.model import new_rows, quantize
 from trainer.model.attention import SEGMENTS, refused
 from trainer.model.attention_choice import choose
 from trainer.model.isolation import NO_INTERFACE
@@ -169,7 +169,9 @@ def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str 
             dtype=DTYPES[settings.dtype],
             attn_implementation=attention,
             trust_remote_code=settings.trust_remote_code,
+            **quantize.loading(recipe, DTYPES[settings.dtype]),
         )
+        quantize.mend(model)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError([Problem("model.name", f"{settings.name!r} does not load: {reason}")]) from error

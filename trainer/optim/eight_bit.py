@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from trainer.kernels.vendor import bitsandbytes
 from trainer.optim.paged import part
-from trainer.optim.vendor import bitsandbytes
 from trainer.plan.moments import BLOCK
 
 SCALE = "_absmax"

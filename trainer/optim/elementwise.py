@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainer.optim.vendor import bitsandbytes
+from trainer.kernels.vendor import bitsandbytes
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What Adam keeps of a weight, as torch calls it."""

@@ -4,7 +4,7 @@
 
 import torch
 
-from trainer.optim.vendor import bitsandbytes
+from trainer.kernels.vendor import bitsandbytes
 
 _LEAST = 100_000
 """Values of the smallest moment that is worth it, as bitsandbytes has it."""

@@ -55,12 +55,14 @@ def state_memory(
     offload: Offload | None = None,
     trained: Sequence[Parameter] = (),
     micro_batches: int = 1,
+    weights: int | None = None,
 ) -> StateMemory:
     """Bytes a device for `total` parameters of which `trainable` train, in steps of so many micro-batches.
 
     Adam's two moments are kept as the copy that updates are added to: float32 with masters, else as stored. DeepSpeed
     keeps that copy of the trained weights always, torch only where weights are stored in fewer bits. `trained` are
     those that train, where more than their number matters: without them, none is kept in 8 bits or stepped early.
+    `weights` are the bytes of all weights where some are stored in fewer bits, which are not shared out.
     """
     size = BYTES[dtype]
     deepspeed = engine == "deepspeed" and zero > 0
@@ -75,7 +77,7 @@ def state_memory(
     alive = max(one.size for one in trained) if early else trainable
     state = beside * trainable + moments.nbytes(optimizer, trainable, trained, copy)
     held = StateMemory(
-        weights=_share(size * total, ranks if deepspeed and zero >= 3 else 1),
+        weights=weights or _share(size * total, ranks if deepspeed and zero >= 3 else 1),
         gradients=_share(gradient * alive, ranks if deepspeed and zero >= 2 else 1),
         optimizer=_share(state, ranks if deepspeed else 1),
     )

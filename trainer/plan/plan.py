@@ -9,11 +9,11 @@ from trainer.config.log_rules import beyond_the_run
 from trainer.config.recipe import Recipe
 from trainer.errors import RecipeError
 from trainer.parameter import Parameter
-from trainer.plan import trainable
+from trainer.plan import quantized, trainable
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
 from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
 from trainer.plan.manifest import Manifest
-from trainer.plan.memory import StateMemory, state_memory
+from trainer.plan.memory import BYTES, StateMemory, state_memory
 from trainer.plan.parameters import of_model
 
 
@@ -139,6 +139,7 @@ def make(
             offload=recipe.engine.offloaded(zero),
             trained=trainable.trained(recipe, listed),
             micro_batches=batch.accumulate or 2,
+            weights=_stored(recipe, listed, parameters.total),
         )
 
     known = (lambda engine, zero: state(engine, zero).total) if parameters is not None else None
@@ -174,6 +175,14 @@ def _bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size / 2**10:,.1f} KiB"
+
+
+def _stored(recipe: Recipe, listed: Sequence[Parameter], total: int) -> int | None:
+    """Bytes of a quantized base and what is added to it; None where all weights are stored alike."""
+    if recipe.model.quantization == "none":
+        return None
+    size = BYTES[recipe.model.dtype]
+    return quantized.nbytes(recipe.model, listed, size) + size * (total - sum(one.size for one in listed))
 
 
 def _check_steps(

@@ -1,0 +1,82 @@
+"""Whole runs of LoRA on a base in 4 and 8 bits, by the real command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import a_model
+import pytest
+import torch
+from runs.command import metrics, read_json, shardtune, write_recipe
+from runs.engines import ENGINES
+from safetensors.torch import load_file
+
+KINDS = {
+    "nf4": {"quantization": "nf4"},
+    "double": {"quantization": "nf4", "double_quantization": True},
+    "int8": {"quantization": "int8"},
+}
+PAIRS = [
+    ("torch", "nf4"),
+    ("zero2", "nf4"),
+    *(pytest.param(engine, kind, marks=pytest.mark.slow) for engine in ENGINES for kind in KINDS
+      if (engine, kind) not in (("torch", "nf4"), ("zero2", "nf4"))),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return a_model.save(tmp_path_factory.mktemp("base") / "llama", tied=False)
+
+
+def recipe_of(folder: Path, base: Path, engine: str, kind: str) -> Path:
+    folder.mkdir()
+    model = {"config": None, "tokenizer": None, "name": str(base), "dtype": "float32", **KINDS[kind]}
+    adapter = {"kind": "lora", "r": 4}
+    return write_recipe(
+        folder, model=model, adapter=adapter, optimizer={"lr": 2e-2}, checkpoint={"every": 4}, **ENGINES[engine]
+    )
+
+
+def run(recipe: Path, *settings: str) -> str:
+    done = shardtune("train", str(recipe), *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("engine", "kind"), PAIRS)
+def test_it_learns_goes_on_and_is_found_again(tmp_path: Path, base: Path, engine: str, kind: str) -> None:
+    recipe, cut = (recipe_of(tmp_path / name, base, engine, kind) for name in ("whole", "cut"))
+    run(recipe)
+    run(cut, "train.max_steps=4")
+    run(cut)
+    whole, resumed = tmp_path / "whole" / "run", tmp_path / "cut" / "run"
+
+    # It learns, after an evaluation too.
+    losses = [event["loss"] for event in metrics(whole, "validation")]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.3
+    # What is resumed has the weights of what is not.
+    assert read_json(resumed / "summary.json")["resumed_from"] == 4
+    one, two = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, resumed))
+    assert one.keys() == two.keys() and len(one) == 28
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert all(bool(tensor.abs().max() > 0) for tensor in one.values())
+    # No checkpoint holds the base.
+    newest = next((whole / "checkpoints").glob("step-*"))
+    size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
+    assert size < 3 * 12 * sum(tensor.numel() for tensor in one.values()) + 200_000
+    # A new process measures what the run measured.
+    told = shardtune("evaluate", str(whole), "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["loss"] == pytest.approx(read_json(whole / "summary.json")["best"]["loss"], rel=1e-4)
+
+
+def test_a_quantized_base_alone_is_refused(tmp_path: Path, base: Path) -> None:
+    recipe = recipe_of(tmp_path / "run", base, "torch", "nf4")
+
+    refused: Any = shardtune("train", str(recipe), "adapter={kind: none}")
+
+    assert refused.returncode == 2
+    assert "model.quantization: weights in nf4 do not train; set adapter.kind: lora, or quantization to none" in (
+        refused.stderr
+    )

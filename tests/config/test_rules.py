@@ -48,6 +48,22 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "model.tokenizer: a new tokenizer does not fit the weights of model.name; leave the key out",
         ),
     ],
+    "a_quantized_base_has_an_adapter": [
+        (
+            {"model": {"quantization": "nf4"}},
+            "model.quantization: weights in nf4 do not train; set adapter.kind: lora, or quantization to none",
+        ),
+    ],
+    "keys_fit_the_quantization": [
+        (
+            {"model": {"quantization": "int8", "double_quantization": True}, "adapter": {"kind": "lora"}},
+            "model.double_quantization: is for 4 bits, and model.quantization is int8; set that to nf4, or leave it out",
+        ),
+        (
+            {"model": {"quantization_skip": ["o_proj"]}},
+            "model.quantization_skip: means nothing without model.quantization; set it, or leave this out",
+        ),
+    ],
     "an_adapter_stands_on_pretrained_weights": [
         (
             {"model": NEW_MODEL, "adapter": {"kind": "lora"}},

@@ -66,9 +66,9 @@ def test_it_learns_goes_on_and_is_found_again(tmp_path: Path, base: Path, engine
     size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
     assert size < 3 * 12 * sum(tensor.numel() for tensor in one.values()) + 200_000
     # A new process measures what the run measured.
-    told = shardtune("evaluate", str(whole), "--json")
+    told = shardtune("evaluate", str(whole), "--split", "validation", "--json")
     assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["loss"] == pytest.approx(read_json(whole / "summary.json")["best"]["loss"], rel=1e-4)
+    assert json.loads(told.stdout)["metrics"]["loss"] == pytest.approx(read_json(whole / "summary.json")["best"]["loss"], rel=1e-4)
 
 
 def test_a_quantized_base_alone_is_refused(tmp_path: Path, base: Path) -> None:
@@ -77,6 +77,4 @@ def test_a_quantized_base_alone_is_refused(tmp_path: Path, base: Path) -> None:
     refused: Any = shardtune("train", str(recipe), "adapter={kind: none}")
 
     assert refused.returncode == 2
-    assert "model.quantization: weights in nf4 do not train; set adapter.kind: lora, or quantization to none" in (
-        refused.stderr
-    )
+    assert "weights in nf4 do not train; set adapter.kind: lora, or quantization to none" in refused.stderr

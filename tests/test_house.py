@@ -117,7 +117,7 @@ BESIDE_TASKS = (
             TASKS,
             _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
-        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product")),
+        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product", "wrap")),
         (set(KINDS), STRATEGIES, _files("strategy", "strategies", "course", "halves", "layers", "phase", "rates")),
     ],
 )

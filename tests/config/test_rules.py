@@ -57,7 +57,7 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     "keys_fit_the_quantization": [
         (
             {"model": {"quantization": "int8", "double_quantization": True}, "adapter": {"kind": "lora"}},
-            "model.double_quantization: is for 4 bits, and model.quantization is int8; set that to nf4, or leave it out",
+            "model.double_quantization: is for 4 bits, and model.quantization is int8; set that to nf4, or leave",
         ),
         (
             {"model": {"quantization_skip": ["o_proj"]}},
@@ -70,7 +70,18 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "adapter.kind: lora needs the pretrained weights of model.name; train a new model in full",
         ),
     ],
+    "keys_fit_the_adapter": [
+        (
+            {"adapter": {"kind": "ia3", "r": 8}},
+            "adapter.r: means nothing with adapter.kind: ia3; leave it out, or set that to lora",
+        ),
+        (
+            {"adapter": {"kind": "ia3", "ranks": {"q_proj": 8}}},
+            "adapter.ranks: means nothing with adapter.kind: ia3; leave it out, or set that to lora",
+        ),
+    ],
     "targets_can_be_matched": [
+        ({"adapter": {"ranks": {"re:(q": 4}}}, "adapter.ranks: 're:(q' is no regular expression"),
         ({"adapter": {"targets": []}}, "adapter.targets: holds nothing to match"),
         ({"adapter": {"targets": ["q_proj", ""]}}, "adapter.targets: holds nothing to match"),
         ({"adapter": {"targets": ["re:(q_proj"]}}, "adapter.targets: 're:(q_proj' is no regular expression"),

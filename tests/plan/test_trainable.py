@@ -29,10 +29,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def recipe_of(folder: Path, targets: Any, tokens: tuple[str, ...] = ()) -> Recipe:
+def recipe_of(folder: Path, targets: Any, tokens: tuple[str, ...] = (), **adapter: Any) -> Recipe:
     return a_recipe.recipe(
         model={"name": str(folder), "dtype": "float32", "add_tokens": list(tokens)},
-        adapter={"kind": "lora", "r": 3, "targets": targets},
+        adapter={"kind": "lora", "r": 3, "targets": targets, **adapter},
     )
 
 
@@ -64,6 +64,49 @@ def test_the_plan_counts_what_peft_makes(folders: dict[str, Path], kind: str, ta
     recipe = recipe_of(folders[kind], targets)
 
     assert planned(recipe) == real(recipe, tmp_path)
+
+
+METHODS: list[dict[str, Any]] = [
+    {"kind": "dora"},
+    {"kind": "dora", "targets": "attention", "rslora": True},
+    {"ranks": {"q_proj": 5, "c_attn": 5}, "alphas": {"mlp.c_proj": 7, "down_proj": 7}},
+    {"ranks": {"re:.*[.]1[.].*": 1}},
+    {"kind": "ia3", "r": 16},
+    {"kind": "ia3", "r": 16, "targets": "all_linear"},
+]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("adapter", METHODS, ids=str)
+def test_the_plan_counts_what_each_method_makes(
+    folders: dict[str, Path], kind: str, adapter: dict[str, Any], tmp_path: Path
+) -> None:
+    known = {"llama": ("q_proj", "down_proj"), "gpt2": ("c_attn", "mlp.c_proj")}[kind]
+    own = {
+        key: {name: value for name, value in values.items() if name.startswith("re:") or name in known}
+        if isinstance(values, dict)
+        else values
+        for key, values in adapter.items()
+    }
+    recipe = recipe_of(folders[kind], **{"targets": None, **own})
+
+    assert planned(recipe) == real(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"r": 9}, "adapter.r: 9 is more than the smaller side of model.layers.0.self_attn.k_proj, 8; set it lower"),
+        ({"ranks": {"v_proj": 9}}, "adapter.ranks: 9 is more than the smaller side of model.layers.0.self_attn.v_proj"),
+        ({"alphas": {"q_porj": 2}}, "adapter.alphas.q_porj: 'q_porj' fits the name of no linear layer; did you mean q"),
+    ],
+    ids=str,
+)
+def test_ranks_that_do_not_fit_are_told(folders: dict[str, Path], adapter: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        planned(recipe_of(folders["llama"], "all_linear", **adapter))
+
+    assert str(caught.value.problems[0]).startswith(message)
 
 
 @pytest.mark.parametrize("kind", ["llama", "untied", "gpt2"])

@@ -68,7 +68,9 @@ def test_it_learns_goes_on_and_is_found_again(tmp_path: Path, base: Path, engine
     # A new process measures what the run measured.
     told = shardtune("evaluate", str(whole), "--split", "validation", "--json")
     assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["metrics"]["loss"] == pytest.approx(read_json(whole / "summary.json")["best"]["loss"], rel=1e-4)
+    assert json.loads(told.stdout)["metrics"]["loss"] == pytest.approx(
+        read_json(whole / "summary.json")["best"]["loss"], rel=1e-4
+    )
 
 
 def test_a_quantized_base_alone_is_refused(tmp_path: Path, base: Path) -> None:

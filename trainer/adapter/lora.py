@@ -1,114 +1,36 @@
 """LoRA: a product of two thin matrices beside each target (Hu et al. 2021, arXiv 2106.09685), by peft."""
 
-import copy
-from pathlib import Path
+import re
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import nn
-from transformers import AutoModel, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from transformers import PreTrainedModel
 
-from trainer.adapter.adapted import Adapted, Tensors
+from trainer.adapter.adapted import Adapted
+from trainer.adapter.wrap import Targets, wrap
+from trainer.config.adapter import Adapter
 from trainer.config.recipe import Recipe
-from trainer.errors import Problem, RecipeError
-from trainer.model import new_rows
-from trainer.model.load import head_for
-from trainer.parameter import parameter
-from trainer.plan import adapter_parameters
-
-_TASKS = {
-    "causal_lm": "CAUSAL_LM",
-    "classify": "SEQ_CLS",
-    "image_text": "CAUSAL_LM",
-    "masked_lm": "FEATURE_EXTRACTION",
-    "rerank": "SEQ_CLS",
-    "seq2seq": "SEQ_2_SEQ_LM",
-    "token_labels": "TOKEN_CLS",
-}
-"""What peft calls the tasks whose heads are those of transformers; the others have a body."""
-_PEFT = "base_model.model."
-"""What peft's names begin with."""
-_ROWS = ".token_adapter.trainable_tokens_delta"
-"""Where peft looks for the rows of new tokens, below the module that holds them."""
+from trainer.plan.adapter_parameters import alpha_of, rank_of
 
 
 def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
-    """The frozen model with LoRA beside its targets; the rows of new tokens train too.
+    """The frozen model with LoRA beside its targets."""
+    return wrap(model, recipe, new_tokens, lambda targets: configured(recipe.adapter, targets))
 
-    A and B are kept in `model.dtype` like the weights that they stand beside: float32 masters are the engine's.
-    """
-    # Here, because peft takes two seconds to import.
-    from peft import LoraConfig, get_peft_model
-    from peft.utils.integrations import gather_params_ctx
 
-    settings, targets = recipe.adapter, _targets(model, recipe)
-    config = LoraConfig(
-        # peft lets the head of a classifier train, and saves it with the adapter.
-        task_type="FEATURE_EXTRACTION" if head_for(recipe) is AutoModel else _TASKS[recipe.task.kind],
+def configured(settings: Adapter, targets: Targets, **more: Any) -> Any:
+    """Peft's settings; ranks and scales of single layers stand under their whole names."""
+    from peft import LoraConfig
+
+    own = {re.escape(name): (rank_of(settings, name), alpha_of(settings, name)) for name in targets.names}
+    return LoraConfig(
+        task_type=targets.task,
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=targets,
-        # GPT-2's layers hold their matrices as [in, out].
-        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in targets),
+        use_rslora=settings.rslora,
+        rank_pattern={name: rank for name, (rank, _) in own.items() if rank != settings.r},
+        alpha_pattern={name: alpha for name, (_, alpha) in own.items() if alpha != settings.alpha},
+        target_modules=targets.names,
+        fan_in_fan_out=targets.transposed,
+        **more,
     )
-    # A is drawn: equal on all ranks, however many there are.
-    torch.manual_seed(recipe.train.seed)
-    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
-    # peft lets gradients flow into the embeddings for reentrant checkpointing, which is not used.
-    model.disable_input_require_grads()
-    rows: list[str] = []
-    if new_tokens:
-        held = (model.get_input_embeddings(), model.get_output_embeddings())
-        embeddings = [one.weight for one in held if one is not None]
-        with gather_params_ctx(embeddings, modifier_rank=None):
-            rows = new_rows.let_train(model, new_tokens.start, len(new_tokens))
-    added = tuple(name for name, one in model.named_parameters() if one.requires_grad)
-
-    def save(folder: Path, tensors: Tensors) -> None:
-        _save(folder, tensors, wrapped, recipe, {name: list(new_tokens) for name in rows})
-
-    return Adapted(model, added, save)
-
-
-def _targets(model: PreTrainedModel, recipe: Recipe) -> list[str]:
-    """Full names of the layers that get an adapter; under ZeRO-3 a parameter's real shape is `ds_shape`."""
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    listed = [
-        parameter(name, tuple(getattr(one, "ds_shape", one.shape)))
-        for name, one in model.named_parameters()
-        if name.rpartition(".")[0] in linear
-    ]
-    if (pooler := getattr(model, "pooler", None)) and not any(one.requires_grad for one in pooler.parameters()):
-        # Nothing reads it.
-        listed = [one for one in listed if one.part != "pooler"]
-    names = [adapter_parameters.module_of(one) for one in adapter_parameters.targets(recipe.adapter, listed)]
-    if not names:
-        message = f"{recipe.adapter.targets} fits no linear layer of this model; name endings of its layers in a list"
-        raise RecipeError([Problem("adapter.targets", message)])
-    if recipe.model.add_tokens and any(parameter(f"{name}.weight", ()).part == "head" for name in names):
-        message = "the head cannot be a target where model.add_tokens lets its new rows train; leave one of the two out"
-        raise RecipeError([Problem("adapter.targets", message)])
-    return names
-
-
-def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: dict[str, list[int]]) -> None:
-    """adapter_config.json and adapter_model.safetensors, as peft would write them.
-
-    peft's own rows of new tokens need a CUDA device under ZeRO-3, so they train as ours and are saved as peft's.
-    """
-    from peft import get_peft_model_state_dict
-
-    own = {f"{name}.rows": f"{_PEFT}{name}{_ROWS}" for name in rows}
-    theirs = {f"{_PEFT}{name}": tensor for name, tensor in tensors.items() if name not in own}
-    state = get_peft_model_state_dict(wrapped, state_dict=theirs, save_embedding_layers=False)
-    state |= {own[name]: tensor for name, tensor in tensors.items() if name in own}
-    config = copy.deepcopy(wrapped.peft_config["default"])
-    config.base_model_name_or_path, config.revision = recipe.model.name, recipe.model.revision
-    config.inference_mode = True
-    config.trainable_token_indices = rows or None
-    config.save_pretrained(str(folder))
-    contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(contiguous, folder / "adapter_model.safetensors", {"format": "pt"})

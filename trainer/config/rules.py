@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from trainer.config.adapter import Adapter
 from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
@@ -28,20 +29,33 @@ def an_adapter_stands_on_pretrained_weights(recipe: Recipe) -> Problem | None:
 
 
 def targets_can_be_matched(recipe: Recipe) -> Problem | None:
-    """A list of targets holds names or regular expressions."""
+    """Lists of targets, ranks and alphas hold names or regular expressions."""
     targets = recipe.adapter.targets
-    if isinstance(targets, str):
-        return None
-    if not targets or not all(targets):
+    if isinstance(targets, tuple) and not (targets and all(targets)):
         return Problem(
             "adapter.targets", "holds nothing to match; name endings such as q_proj, or set it to all_linear"
         )
-    for target in targets:
-        pattern = target.removeprefix("re:")
-        try:
-            re.compile(pattern if pattern != target else "")
-        except re.error as error:
-            return Problem("adapter.targets", f"{target!r} is no regular expression: {error}")
+    named = {"ranks": [*recipe.adapter.ranks], "alphas": [*recipe.adapter.alphas]}
+    named["targets"] = [*targets] if isinstance(targets, tuple) else []
+    for key, patterns in named.items():
+        for target in patterns:
+            pattern = target.removeprefix("re:")
+            try:
+                re.compile(pattern if pattern != target else "")
+            except re.error as error:
+                return Problem(f"adapter.{key}", f"{target!r} is no regular expression: {error}")
+    return None
+
+
+def keys_fit_the_adapter(recipe: Recipe) -> Problem | None:
+    """A key that changes nothing is a mistake."""
+    settings, default = recipe.adapter, Adapter()
+    if settings.kind != "ia3":
+        return None
+    for name in ("r", "alpha", "rslora", "ranks", "alphas", "dropout"):
+        if getattr(settings, name) != getattr(default, name):
+            message = "means nothing with adapter.kind: ia3; leave it out, or set that to lora"
+            return Problem(f"adapter.{name}", message)
     return None
 
 
@@ -211,6 +225,7 @@ RULES: tuple[Rule, ...] = (
     *MODEL_RULES,
     an_adapter_stands_on_pretrained_weights,
     targets_can_be_matched,
+    keys_fit_the_adapter,
     new_tokens_are_text_and_named_once,
     zero_needs_deepspeed,
     a_deepspeed_file_needs_deepspeed,

@@ -47,7 +47,7 @@ def build(
     compiled = recipe.train.compile and lacking is None
     # Selective checkpointing keeps the results of products, which must not be added to in place.
     in_place = not compiled and recipe.train.checkpointing not in ("selective", "auto")
-    if in_place and recipe.adapter.kind == "lora" and engine.shards.whole:
+    if in_place and recipe.adapter.thin and engine.shards.whole:
         lora_product.fuse(model)
     _kernels(recipe, model, engine.device, say, compiled=compiled)
     checkpointing.set_up(model, recipe.train.checkpointing)

@@ -118,3 +118,14 @@ def choose_optimizer_code(recipe: Recipe, engine: str, cuda: bool) -> Choice:
             "optimizer.kind", f"{code} over gloo", f"{missing}DeepSpeed's compiled ops are not needed: nothing is built"
         )
     return Choice("optimizer.kind", code, "nothing has to be compiled")
+
+
+def choose_for_steps(recipe: Recipe) -> list[Choice]:
+    """What of a step is not as its keys say by themselves."""
+    chosen = []
+    if recipe.optimizer.in_backward and recipe.train.clip is not None:
+        reason = "by the norm of the step before, since steps in the backward pass come before their own is known"
+        chosen.append(Choice("train.clip", recipe.train.clip, reason))
+    if recipe.train.checkpointing == "auto":
+        chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
+    return chosen

@@ -11,7 +11,7 @@ from trainer.errors import RecipeError
 from trainer.parameter import Parameter
 from trainer.plan import quantized, trainable
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
-from trainer.plan.choices import NAMED, Choice, choose_engine, choose_optimizer_code, choose_processes
+from trainer.plan.choices import NAMED, Choice, choose_engine, choose_for_steps, choose_optimizer_code, choose_processes
 from trainer.plan.manifest import Manifest
 from trainer.plan.memory import BYTES, StateMemory, state_memory
 from trainer.plan.parameters import of_model
@@ -146,11 +146,7 @@ def make(
     chosen += choose_engine(recipe, count, known, ranks.device_memory(count))
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
-    if recipe.optimizer.in_backward and recipe.train.clip is not None:
-        reason = "by the norm of the step before, since steps in the backward pass come before their own is known"
-        chosen.append(Choice("train.clip", recipe.train.clip, reason))
-    if recipe.train.checkpointing == "auto":
-        chosen.append(Choice("train.checkpointing", "auto", "measured when the model is there"))
+    chosen += choose_for_steps(recipe)
     memory = state(engine, zero) if parameters is not None else None
     steps = count_steps(recipe, manifest)
     _check_steps(recipe, manifest, listed, steps, zero)

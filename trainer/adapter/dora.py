@@ -1,0 +1,15 @@
+"""DoRA: LoRA on the direction of each target, and a trained length of each of its outputs (Liu et al. 2024, arXiv
+2402.09353), by peft.
+"""
+
+from transformers import PreTrainedModel
+
+from trainer.adapter import lora
+from trainer.adapter.adapted import Adapted
+from trainer.adapter.wrap import wrap
+from trainer.config.recipe import Recipe
+
+
+def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
+    """The frozen model with DoRA beside its targets."""
+    return wrap(model, recipe, new_tokens, lambda targets: lora.configured(recipe.adapter, targets, use_dora=True))

@@ -72,6 +72,10 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     ],
     "keys_fit_the_adapter": [
         (
+            {"adapter": {"kind": "ia3"}, "model": {"add_tokens": ["<a>"]}},
+            "model.add_tokens: get rows that peft keeps beside lora and dora alone, not beside ia3; set adapter.kind",
+        ),
+        (
             {"adapter": {"kind": "ia3", "r": 8}},
             "adapter.r: means nothing with adapter.kind: ia3; leave it out, or set that to lora",
         ),

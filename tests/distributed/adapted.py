@@ -95,8 +95,9 @@ class Made:
         self.adapted.model.eval()
         with self.engine.gathered():
             body = self.adapted.model.base_model
-            one = Segments((probe().shape[1],))
-            hidden = body(probe(), use_cache=False, segments=one).last_hidden_state
+            tokens = probe(self.adapted.model)
+            one = Segments((tokens.shape[1],))
+            hidden = body(tokens, use_cache=False, segments=one).last_hidden_state
             return self.module.head.logits(hidden).numpy()
 
 
@@ -115,9 +116,9 @@ def rows(new: range) -> steps.Rows:
     return steps.Rows(held)
 
 
-def probe() -> torch.Tensor:
-    """Tokens [1, 20] that logits are compared on."""
-    return torch.arange(239, 259)[None] % 259
+def probe(model: Any) -> torch.Tensor:
+    """Tokens [1, 20] that logits are compared on, the new ones among them where there are any."""
+    return torch.arange(239, 259)[None] % min(259, model.config.vocab_size)
 
 
 def _let_b_be_something(model: torch.nn.Module) -> None:

@@ -1,5 +1,6 @@
 """LoRA and new tokens on every engine: the gradient of the plain loop, and a result that peft alone loads."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,73 @@ def test_two_ranks_give_the_gradient_of_the_plain_loop(
     assert [difference(one["gradients"], expected) <= 1e-5 for one in results] == [True, True]
 
 
+METHODS: dict[str, dict[str, Any]] = {
+    "dora": {"kind": "dora", "r": 4, "alpha": 8},
+    "ia3": {"kind": "ia3"},
+    "rslora": {"kind": "lora", "r": 4, "alpha": 8, "rslora": True, "ranks": {}},
+}
+
+
+def exact(base: str, method: str, result: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The gradient in float64 by peft's own forward, one example at a time."""
+    wanted = adapted.recipe(base, TORCH, adapter=of(base, method))
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64)
+    model = adapted.METHODS[wanted.adapter.kind](plain, wanted, range(0)).model.double().eval()
+    named = {f"model.{name}": one for name, one in model.named_parameters() if one.requires_grad}
+    assert named.keys() == result["values"].keys()
+    for name, one in named.items():
+        one.data.copy_(torch.tensor(result["values"][name], dtype=torch.float64))
+    rows = adapted.rows(range(0))
+    total = int(rows.targets.sum())
+    for row in range(len(rows)):
+        tokens = torch.from_numpy(rows.tokens(row).astype(np.int64))
+        losses = torch.nn.functional.cross_entropy(model(tokens[None]).logits[0, :-1], tokens[1:], reduction="none")
+        (losses[torch.from_numpy(rows.learned(row))[1:]].sum() / total).backward()
+    return {name: one.grad.numpy() for name, one in named.items() if one.grad is not None}
+
+
+def of(base: str, method: str) -> dict[str, Any]:
+    """The settings of a method for a model, whose layers have names of their own."""
+    own = dict(METHODS[method])
+    if "ranks" in own:
+        own["ranks"] = {"c_attn": 2} if "gpt2" in base else {"q_proj": 2}
+    return own
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_has_the_gradient_of_the_plain_loop(
+    pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any]
+) -> None:
+    base = bases["untied"]
+    results = pair.run(partial(adapted.gradient, adapter=of(base, method)), base, engine, ())
+    expected = exact(base, method, results[0])
+
+    assert [difference(one["gradients"], expected) <= 1e-5 for one in results] == [True, True]
+
+
+@pytest.mark.parametrize("engine", [TORCH, ZERO[2], ZERO[3]], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_peft_loads_what_each_method_leaves(
+    pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any], tmp_path: Path
+) -> None:
+    base = bases["untied"]
+    settings = partial(adapted.saved, adapter=of(base, method))
+    results = pair.run(settings, base, engine, () if method == "ia3" else adapted.TOKENS, str(tmp_path / "adapter"))
+    logits = load(base, tmp_path / "adapter", tokens=True)[1]
+
+    assert np.abs(results[0] - logits).max() / np.abs(logits).max() <= 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_peft_loads_what_each_method_leaves_of_gpt2(bases: dict[str, str], method: str, tmp_path: Path) -> None:
+    base = bases["gpt2"]
+    tokens = () if method == "ia3" else adapted.TOKENS
+    logits = adapted.saved(base, TORCH, tokens, str(tmp_path / "adapter"), adapter=of(base, method))
+
+    assert np.abs(load(base, tmp_path / "adapter", tokens=True)[1] - logits).max() <= 1e-4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["untied", "spare", "gpt2"])
 def test_other_models_give_it_too_with_activation_checkpointing(bases: dict[str, str], base: str) -> None:
@@ -105,7 +173,7 @@ def load(base: str, folder: Path, tokens: bool) -> tuple[PeftModel, np.ndarray]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     loaded = PeftModel.from_pretrained(model, folder)
     with torch.no_grad():
-        return loaded, loaded(adapted.probe()).logits.numpy()
+        return loaded, loaded(adapted.probe(model)).logits.numpy()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +220,7 @@ def test_a_model_trained_in_full_has_its_new_tokens(
     results = pair.run(adapted.saved_in_full, *arguments)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     with torch.no_grad():
-        logits = model(adapted.probe()).logits.numpy()
+        logits = model(adapted.probe(model)).logits.numpy()
 
     assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(tmp_path / "model")) == a_model.TOKENS + 2
     assert np.abs(results[0] - logits).max() / np.abs(logits).max() <= 1e-5

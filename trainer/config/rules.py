@@ -52,6 +52,11 @@ def keys_fit_the_adapter(recipe: Recipe) -> Problem | None:
     settings, default = recipe.adapter, Adapter()
     if settings.kind != "ia3":
         return None
+    if recipe.model.add_tokens:
+        message = (
+            "get rows that peft keeps beside lora and dora alone, not beside ia3; set adapter.kind, or leave it out"
+        )
+        return Problem("model.add_tokens", message)
     for name in ("r", "alpha", "rslora", "ranks", "alphas", "dropout"):
         if getattr(settings, name) != getattr(default, name):
             message = "means nothing with adapter.kind: ia3; leave it out, or set that to lora"

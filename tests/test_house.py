@@ -109,6 +109,9 @@ BESIDE_TASKS = (
 )
 
 
+BESIDE_ADAPTERS = ("adapted", "certificate", "finished", "lora_product", "stranger", "wrap")
+
+
 @pytest.mark.parametrize(
     ("kinds", "table", "files"),
     [
@@ -117,7 +120,7 @@ BESIDE_TASKS = (
             TASKS,
             _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
-        (_kinds(Adapter), METHODS, _files("adapter", "methods", "adapted", "finished", "lora_product", "wrap")),
+        (_kinds(Adapter), METHODS, _files("adapter", "methods", *BESIDE_ADAPTERS)),
         (set(KINDS), STRATEGIES, _files("strategy", "strategies", "course", "halves", "layers", "phase", "rates")),
     ],
 )

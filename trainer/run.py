@@ -14,7 +14,6 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from trainer import ranks
-from trainer.adapter.adapted import Adapted
 from trainer.adapter.methods import METHODS
 from trainer.callbacks import environment
 from trainer.callbacks.audit import Audit
@@ -29,10 +28,8 @@ from trainer.callbacks.sample import samples, write_samples
 from trainer.callbacks.summary import Summary
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import folder as checkpoints
-from trainer.checkpoint import resume
-from trainer.checkpoint.adapter_weights import save_adapter
+from trainer.checkpoint import result, resume
 from trainer.checkpoint.listing import of_step
-from trainer.checkpoint.weights import save_model
 from trainer.config.load import dump, load
 from trainer.config.recipe import Recipe
 from trainer.config.strategy import Cache
@@ -62,9 +59,8 @@ from trainer.plan.manifest import Manifest
 from trainer.plan.plan import Plan
 from trainer.report.closing import closing as report_of
 from trainer.strategy.course import Course
-from trainer.tasks.heads import PREFIX, write_heads
 from trainer.tasks.kinds import TASKS
-from trainer.tasks.objective import HasHeads, Objective, Sees
+from trainer.tasks.objective import Objective
 from trainer.tasks.writing import Written
 
 Say = Callable[[str], None]
@@ -119,7 +115,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
             if state.step >= state.steps:
                 _take_best(folder, state, engine, phases, say)
                 _test(recipe, engine, task, held_out.get("test"), state, callbacks)
-                _save_result(recipe, folder, engine, adapted, task, module, tokenizer)
+                summary.adapter = result.save(recipe, folder, engine, adapted, task, module, tokenizer, window)
                 _sample(folder, "after", samples(recipe.evaluate, engine, task, asked))
             status = "completed" if state.step >= state.steps else "stopped"
         finally:
@@ -238,26 +234,6 @@ def _test(
     metrics = evaluate(engine, task, rows, state, recipe.evaluate)
     for callback in callbacks:
         callback.tested(state, metrics)
-
-
-def _save_result(
-    recipe: Recipe, folder: Path, engine: Engine, adapted: Adapted, task: Objective, module: Any, tokenizer: Any
-) -> None:
-    """The whole model, or what an adapter added to it; with its tokenizer or processor, and heads of our own."""
-    if recipe.checkpoint.save == "none":
-        return
-    words = task.processor if isinstance(task, Sees) else tokenizer
-    heads = [name for name in module.state_dict() if name.startswith(PREFIX)] if isinstance(task, HasHeads) else []
-    held = {name: tensor for name, tensor in engine.gather(heads) if ranks.is_main()}
-
-    def beside(unfinished: Path) -> None:
-        if isinstance(task, HasHeads):
-            write_heads(unfinished, held, task.heads())
-
-    if adapted.save is None:
-        save_model(folder / "model", engine, adapted.model, words, beside)
-    else:
-        save_adapter(folder / "adapter", engine, adapted, words, beside)
 
 
 def _sample(folder: Path, when: str, found: list[Written]) -> None:

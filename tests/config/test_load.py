@@ -111,7 +111,7 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
         },
         "engine": {"kind": "auto", "zero": "auto", "offload": "none", "deepspeed": None},
         "launch": {"kind": "local", "processes": "auto"},
-        "checkpoint": {"every": 200, "keep": 2, "save": "all", "resume": "auto"},
+        "checkpoint": {"every": 200, "keep": 2, "save": "all", "certify": True, "resume": "auto"},
         "evaluate": {"every": 200, "metric": "loss", "mode": "min", "patience": None},
         "log": {"every": 10, "tensorboard": True, "profile": None},
         "output": "runs/quickstart",

@@ -35,7 +35,7 @@ def recipe_of(base: Path, **model: Any) -> Recipe:
 
 
 def loaded(recipe: Recipe) -> PreTrainedModel:
-    told = quantize.loading(recipe, torch.float32)
+    told = quantize.loading(recipe)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(recipe.model.name, dtype=torch.float32, **told)
     quantize.mend(model)
     return model

@@ -61,14 +61,17 @@ def test_it_learns_goes_on_and_is_found_again(tmp_path: Path, base: Path, engine
     assert one.keys() == two.keys() and len(one) == 28
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
     assert all(bool(tensor.abs().max() > 0) for tensor in one.values())
+    # Another process read the adapter, and said the same.
+    told = read_json(whole / "summary.json")["adapter"]
+    assert told["tensors"] == 28 and told["zeros"] == 0 and told["difference"] <= 1e-5
     # No checkpoint holds the base.
     newest = next((whole / "checkpoints").glob("step-*"))
     size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())
     assert size < 3 * 12 * sum(tensor.numel() for tensor in one.values()) + 200_000
     # A new process measures what the run measured.
-    told = shardtune("evaluate", str(whole), "--split", "validation", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["metrics"]["loss"] == pytest.approx(
+    measured = shardtune("evaluate", str(whole), "--split", "validation", "--json")
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["metrics"]["loss"] == pytest.approx(
         read_json(whole / "summary.json")["best"]["loss"], rel=1e-4
     )
 

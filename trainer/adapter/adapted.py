@@ -18,5 +18,6 @@ class Adapted:
     """The object that was given: adapters change its modules in place."""
     added: tuple[str, ...] = ()
     """Entries of the model's state that make the result; none where the whole model does."""
-    save: Callable[[Path, Tensors], None] | None = None
-    """Writes those entries into a folder that peft loads; None where the whole model is the result."""
+    save: Callable[[Path, Tensors], Tensors] | None = None
+    """Writes those entries into a folder that peft loads, and gives them as they are named there; None where the whole
+    model is the result."""

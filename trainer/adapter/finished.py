@@ -47,7 +47,7 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
         own = AutoConfig.from_pretrained(result, **trusted)
         for name in OF_HEADS:
             setattr(config, name, getattr(own, name, None))
-        stored = quantize.loading(recipe, DTYPES[recipe.model.dtype])
+        stored = quantize.loading(recipe)
         base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys, **stored)
         quantize.mend(base)
     except (OSError, ValueError) as error:

@@ -3,6 +3,8 @@
 Shapes: T tokens, H inputs, O outputs, R rank.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,21 @@ def fuse(model: nn.Module) -> int:
     for layer in layers:
         layer.forward = partial(_forward, layer)
     return len(layers)
+
+
+@contextmanager
+def undone(model: nn.Module) -> Iterator[None]:
+    """Peft's own forward of each layer within it."""
+    fused = {
+        module: vars(module).pop("forward")
+        for module in model.modules()
+        if isinstance(own := vars(module).get("forward"), partial) and own.func is _forward
+    }
+    try:
+        yield
+    finally:
+        for module, forward in fused.items():
+            module.forward = forward
 
 
 def _kinds(model: nn.Module) -> tuple[type, ...]:

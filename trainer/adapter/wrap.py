@@ -74,8 +74,8 @@ def wrap(model: PreTrainedModel, recipe: Recipe, new_tokens: range, configure: C
             rows = new_rows.let_train(model, new_tokens.start, len(new_tokens))
     added = tuple(name for name, one in model.named_parameters() if one.requires_grad)
 
-    def save(folder: Path, tensors: Tensors) -> None:
-        _save(folder, tensors, wrapped, recipe, {name: list(new_tokens) for name in rows})
+    def save(folder: Path, tensors: Tensors) -> Tensors:
+        return _save(folder, tensors, wrapped, recipe, {name: list(new_tokens) for name in rows})
 
     return Adapted(model, added, save)
 
@@ -102,8 +102,8 @@ def _targets(model: PreTrainedModel, recipe: Recipe) -> list[str]:
     return names
 
 
-def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: dict[str, list[int]]) -> None:
-    """adapter_config.json and adapter_model.safetensors, as peft would write them.
+def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: dict[str, list[int]]) -> Tensors:
+    """adapter_config.json and adapter_model.safetensors, as peft would write them; the tensors of the second.
 
     peft's own rows of new tokens need a CUDA device under ZeRO-3, so they train as ours and are saved as peft's.
     """
@@ -120,3 +120,4 @@ def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: di
     config.save_pretrained(str(folder))
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
     save_file(contiguous, folder / "adapter_model.safetensors", {"format": "pt"})
+    return contiguous

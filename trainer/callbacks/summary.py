@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,6 +29,8 @@ class Summary(Callback):
         self.last_loss: float | None = None
         self.last_validation: float | None = None
         self.test: EvaluationMetrics | None = None
+        self.adapter: dict[str, Any] | None = None
+        """What was found when the adapter was read again."""
 
     def start(self, state: State) -> None:
         """The first step is about to begin."""
@@ -69,6 +72,7 @@ class Summary(Callback):
             "peak_memory_bytes": peak,
             "memory_bytes": memory,
             "predicted_peak_memory_bytes": None,
+            "adapter": self.adapter,
             "resumed_from": state.resumed_from,
         }
         write_json(self.path, content)

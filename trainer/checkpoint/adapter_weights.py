@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from trainer import ranks
-from trainer.adapter.adapted import Adapted
+from trainer.adapter.adapted import Adapted, Tensors
 from trainer.checkpoint.whole import written_whole
 from trainer.engine.engine import Engine
 
@@ -19,20 +19,20 @@ def save_adapter(
     engine: Engine,
     adapted: Adapted,
     tokenizer: PreTrainedTokenizerBase,
-    more: Callable[[Path], None] = lambda folder: None,
+    more: Callable[[Path, Tensors], None] = lambda folder, written: None,
 ) -> None:
     """A folder for `PeftModel.from_pretrained`, whole or not at all; all ranks call it, and gather only its tensors.
 
-    `more` writes what else stands in it.
+    `more` writes what else stands in it, and may look at what was written.
     """
     assert adapted.save is not None, "an adapter knows how it is saved"
     gathered = engine.gather([f"{_PREFIX}{name}" for name in adapted.added])
     tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in gathered if ranks.is_main()}
     if ranks.is_main():
         with written_whole(folder) as unfinished:
-            adapted.save(unfinished, tensors)
+            written = adapted.save(unfinished, tensors)
             tokenizer.save_pretrained(unfinished)
             # It tells the labels of a head, which the weights below do not know.
             adapted.model.config.save_pretrained(unfinished)
-            more(unfinished)
+            more(unfinished, written)
     ranks.barrier()

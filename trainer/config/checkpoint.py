@@ -17,5 +17,8 @@ class Checkpoint(Section):
     save: Literal["all", "none"] = "all"
     """none: no checkpoint and no model, for runs of which only the figures are wanted; they cannot go on after a stop.
     """
+    certify: bool = True
+    """Whether another process loads an adapter that was saved, and has to say what the model of the run says; else its
+    tensors alone are read back."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the last checkpoint of the output folder; never: refuse a folder that holds one."""

@@ -169,7 +169,7 @@ def _pretrained(recipe: Recipe, kind: Any, head: dict[str, Any], attention: str 
             dtype=DTYPES[settings.dtype],
             attn_implementation=attention,
             trust_remote_code=settings.trust_remote_code,
-            **quantize.loading(recipe, DTYPES[settings.dtype]),
+            **quantize.loading(recipe),
         )
         quantize.mend(model)
     except (OSError, ValueError) as error:

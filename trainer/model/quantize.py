@@ -14,25 +14,29 @@ HEADS = ("lm_head", "score", "classifier", "classification_head", "qa_outputs", 
 _SWITCH = "support_avx512bf16_for_cpu"
 
 
-def loading(recipe: Recipe, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` is told; nothing for a base in `model.dtype`, which is `dtype`."""
+def keys(recipe: Recipe) -> dict[str, Any] | None:
+    """Those of transformers' BitsAndBytesConfig; None for a base in `model.dtype`."""
     model = recipe.model
+    skipped = {"llm_int8_skip_modules": [*HEADS, *model.quantization_skip]}
     if model.quantization == "none":
-        return {}
+        return None
+    if model.quantization == "int8":
+        return {"load_in_8bit": True, **skipped}
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": model.quantization,
+        "bnb_4bit_use_double_quant": model.double_quantization,
+        "bnb_4bit_compute_dtype": model.dtype,
+        **skipped,
+    }
+
+
+def loading(recipe: Recipe) -> dict[str, Any]:
+    """What `from_pretrained` is told besides."""
     from transformers import BitsAndBytesConfig
 
-    skipped = [*HEADS, *model.quantization_skip]
-    if model.quantization == "int8":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)}
-    return {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=model.quantization,
-            bnb_4bit_use_double_quant=model.double_quantization,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skipped,
-        )
-    }
+    told = keys(recipe)
+    return {} if told is None else {"quantization_config": BitsAndBytesConfig(**told)}
 
 
 def mend(model: nn.Module) -> None:

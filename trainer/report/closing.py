@@ -12,7 +12,7 @@ _SHOWN = 160
 def closing(folder: Path) -> str:
     """What a finished run folder has to say."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    lines = ["", _result(folder)]
+    lines = ["", _result(folder, summary)]
     first, best = summary["validation"]["first"], summary["best"]
     if best is not None and first is not None:
         [metric] = best.keys() - {"step"}
@@ -34,14 +34,24 @@ def closing(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _result(folder: Path) -> str:
+def _result(folder: Path, summary: dict[str, Any]) -> str:
     """Where the model is, or the adapter and what it belongs to."""
     adapter = folder / "adapter"
     if not adapter.is_dir():
         model = folder / "model"
         return f"Model: {model}" if model.is_dir() else "Nothing was saved, as checkpoint.save says."
     base = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return f"Adapter: {adapter}, for {base}"
+    return f"Adapter: {adapter}, for {base}{_certified(summary.get('adapter'))}"
+
+
+def _certified(told: dict[str, Any] | None) -> str:
+    """What was found when it was read again."""
+    if told is None:
+        return ""
+    size = f"{told['tensors']} tensors, {told['nbytes'] / 2**20:,.1f} MiB"
+    if told["difference"] is None:
+        return f"; read again: {size}"
+    return f"; read again: {size}; another process that loads it says the same (difference {told['difference']:.0e})"
 
 
 def _beside_python(program: str) -> str:

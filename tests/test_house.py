@@ -109,7 +109,7 @@ BESIDE_TASKS = (
 )
 
 
-BESIDE_ADAPTERS = ("adapted", "certificate", "finished", "lora_product", "stranger", "wrap")
+BESIDE_ADAPTERS = ("adapted", "certificate", "finished", "lora_product", "merge", "stranger", "wrap")
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,25 @@ def predict(
         write_lines(output, lines)
 
 
+@app.command(epilog="Example: shardtune export runs/lora --to merged --out ./merged")
+def export(
+    run: RunFolder,
+    to: Annotated[Literal["merged"], typer.Option(help="merged: the adapter put into its base.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write; left out: `merged` in the run.", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="The type of the weights; left out: `model.dtype`.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a finished run in a form that other tools load."""
+    from trainer import export as exporting
+
+    exporting.merged(run, out, dtype, typer.echo)
+
+
 @app.command(epilog="Example: shardtune schema > recipe.schema.json")
 def schema() -> None:
     """Print the JSON Schema of a recipe, which an editor completes from."""

@@ -38,6 +38,16 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
     # Here, because peft takes two seconds to import.
     from peft import PeftModel
 
+    wrapped: Any = PeftModel.from_pretrained(base_of(recipe, made, result, tokens, keys), str(result))
+    inner: PreTrainedModel = wrapped.base_model.model
+    return inner
+
+
+def base_of(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[str, Any]) -> PreTrainedModel:
+    """The frozen weights that an adapter was trained on, stored as then, with room for its tokens.
+
+    RecipeError where they do not load.
+    """
     level = logging.get_verbosity()
     # A head that comes with the adapter is told as missing.
     logging.set_verbosity_error()
@@ -48,7 +58,9 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
         for name in OF_HEADS:
             setattr(config, name, getattr(own, name, None))
         stored = quantize.loading(recipe)
-        base = made.from_pretrained(recipe.model.name, revision=recipe.model.revision, config=config, **keys, **stored)
+        base: PreTrainedModel = made.from_pretrained(
+            recipe.model.name, revision=recipe.model.revision, config=config, **keys, **stored
+        )
         quantize.mend(base)
     except (OSError, ValueError) as error:
         message = f"{recipe.model.name}, which {result} stands on, does not load: {str(error).splitlines()[0]}"
@@ -57,6 +69,4 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
         logging.set_verbosity(level)
     if tokens > base.get_input_embeddings().num_embeddings:
         base.resize_token_embeddings(tokens, mean_resizing=False)
-    wrapped: Any = PeftModel.from_pretrained(base, str(result))
-    inner: PreTrainedModel = wrapped.base_model.model
-    return inner
+    return base

@@ -20,21 +20,20 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: a_model.save(folder / name, kind, tied=tied) for name, (kind, tied) in BASES.items()}
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {},
-        {"kind": "dora", "rslora": True},
-        {"kind": "ia3", "r": 16},
-        {"model": {"quantization": "nf4"}},
-        {"model": {"quantization": "int8"}},
-    ],
-    ids=str,
-)
-def test_a_merged_model_says_what_the_run_says(
-    bases: dict[str, Path], base: str, keys: dict[str, Any], tmp_path: Path
-) -> None:
+KEYS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "dora": {"kind": "dora", "rslora": True},
+    "ia3": {"kind": "ia3", "r": 16},
+    "nf4": {"model": {"quantization": "nf4"}},
+    "int8": {"model": {"quantization": "int8"}},
+}
+QUICK = [("llama", "lora"), ("tied", "lora"), ("llama", "dora"), ("gpt2", "nf4")]
+OTHERS = [(base, kind) for base in BASES for kind in KEYS if (base, kind) not in QUICK]
+
+
+@pytest.mark.parametrize(("base", "kind"), [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)])
+def test_a_merged_model_says_what_the_run_says(bases: dict[str, Path], base: str, kind: str, tmp_path: Path) -> None:
+    keys = KEYS[kind]
     recipe, adapted = trained(
         bases[base], **{key: dict(value) if key == "model" else value for key, value in keys.items()}
     )

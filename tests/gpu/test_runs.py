@@ -57,11 +57,14 @@ def test_a_run_has_the_losses_of_a_cpu(name: str, tmp_path: Path, monkeypatch: p
     assert read_json(tmp_path / "cpu" / "run" / "summary.json")["memory_bytes"]["allocated"] is None
 
 
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_adapter_has_the_losses_of_a_cpu(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_has_the_losses_of_a_cpu(
+    dtype: str, quantization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = str(a_model.save(tmp_path / "base"))
     sections = {**TORCH, "adapter": {"kind": "lora", "r": 4}, "optimizer": {"lr": 1e-2}}
-    model = {"config": None, "tokenizer": None, "name": base, "dtype": dtype}
+    model = {"config": None, "tokenizer": None, "name": base, "dtype": dtype, "quantization": quantization}
     device = _losses(tmp_path / "device", sections, model=model)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 

@@ -22,6 +22,11 @@ ENGINES = [
 ]
 
 
+def slow(one: Any) -> Any:
+    """The same parameter, in the slow tests."""
+    return pytest.param(*one.values, id=one.id, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("bases")
@@ -114,7 +119,7 @@ def of(base: str, method: str) -> dict[str, Any]:
     return own
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [ENGINES[0], *(slow(one) for one in ENGINES[1:3]), ENGINES[3]])
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_has_the_gradient_of_the_plain_loop(
     pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any]
@@ -126,7 +131,7 @@ def test_each_method_has_the_gradient_of_the_plain_loop(
     assert [difference(one["gradients"], expected) <= 1e-5 for one in results] == [True, True]
 
 
-@pytest.mark.parametrize("engine", [TORCH, ZERO[2], ZERO[3]], ids=str)
+@pytest.mark.parametrize("engine", [slow(ENGINES[0]), slow(ENGINES[2]), ENGINES[3]])
 @pytest.mark.parametrize("method", METHODS)
 def test_peft_loads_what_each_method_leaves(
     pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any], tmp_path: Path

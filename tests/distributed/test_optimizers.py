@@ -1,5 +1,6 @@
 """What an optimizer keeps of weights and moments means the same on every engine, and is saved with them."""
 
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ SHARED = ["kahan", "stochastic", "8bit", "8bit kahan", "lion", "sgd"]
 """Those that DeepSpeed can share out."""
 
 
+def quick(ways: Iterable[str]) -> list[Any]:
+    """The ways, those that are like another one in the slow tests."""
+    like = ("sgd", "galore", "adafactor", "paged")
+    return [pytest.param(way, marks=pytest.mark.slow) if way in like else way for way in ways]
+
+
 @cache
 def alone(way: str) -> trajectory.Losses:
     """Ten steps of plain torch on one process."""
@@ -52,7 +59,7 @@ def test_two_replicas_have_the_losses_of_one(pair: Pair, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("zero", [1, 2, 3])
-@pytest.mark.parametrize("way", SHARED)
+@pytest.mark.parametrize("way", quick(SHARED))
 def test_shares_have_the_losses_of_plain_torch(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, way: str, zero: int
 ) -> None:
@@ -65,7 +72,7 @@ def test_shares_have_the_losses_of_plain_torch(
 
 
 @pytest.mark.parametrize("engine", [TORCH, *({"kind": "deepspeed", "zero": zero} for zero in (1, 2, 3))], ids=str)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", quick(WAYS))
 def test_a_resumed_run_goes_on_bit_by_bit(pair: Pair, tmp_path: Path, way: str, engine: dict[str, Any]) -> None:
     if engine["kind"] == "deepspeed" and way not in SHARED:
         pytest.skip("refused before the start")

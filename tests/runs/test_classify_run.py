@@ -41,7 +41,7 @@ def write(folder: Path, **sections: Any) -> Path:
     return write_recipe(folder, **{**base, "train": {"max_steps": 30}, **sections})
 
 
-@pytest.fixture(scope="module", params=each("torch", "zero3", slow=("zero2",)))
+@pytest.fixture(scope="module", params=each("torch", slow=("zero2", "zero3")))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(folder, **ENGINES[request.param])))
@@ -100,6 +100,7 @@ def test_an_adapter_trains_the_head_and_is_loaded_with_it(tmp_path: Path) -> Non
     assert sum(right) / len(right) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_number_of_ranks_changes_no_metric(tmp_path: Path) -> None:
     found = first_validations(tmp_path, write)
     assert found[0] == found[1] == found[2]

@@ -45,7 +45,7 @@ def write(base: Path, folder: Path, **sections: Any) -> Path:
     return write_recipe(folder, **{**settings, **sections})
 
 
-@pytest.fixture(scope="module", params=each("zero3", slow=("torch", "ddp")))
+@pytest.fixture(scope="module", params=each("torch", slow=("ddp", "zero3")))
 def finished(request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     done = shardtune("train", str(write(base, folder, **ENGINES[request.param])))

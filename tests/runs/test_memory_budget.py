@@ -16,6 +16,7 @@ def losses(folder: Path, *settings: str) -> tuple[list[float], str, str]:
     return [event["loss"] for event in metrics(folder / "run")], choice["value"], choice["reason"]
 
 
+@pytest.mark.slow
 def test_auto_takes_what_the_budget_allows_and_tells_why(tmp_path: Path) -> None:
     plain, named, _ = losses(tmp_path / "plain")
     assert named is None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from runs import test_classify_run, test_relations_run, test_token_labels_run
 from runs.command import first_validations, metrics, read_json, shardtune, write_recipe
-from runs.engines import ENGINES
+from runs.engines import ENGINES, each
 from transformers import AutoModel
 
 from trainer.tasks.multi_model import MultiTaskModel
@@ -49,7 +49,7 @@ def said(folder: Path, name: str, rows: list[dict[str, Any]]) -> list[dict[str, 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("engine", ["ddp", pytest.param("zero3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", each("torch", slow=("ddp", "zero3")))
 def test_all_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
     done = shardtune("train", str(write(tmp_path, **ENGINES[engine])))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,9 +18,8 @@ KINDS = {
 }
 PAIRS = [
     ("torch", "nf4"),
-    ("zero2", "nf4"),
     *(pytest.param(engine, kind, marks=pytest.mark.slow) for engine in ENGINES for kind in KINDS
-      if (engine, kind) not in (("torch", "nf4"), ("zero2", "nf4"))),
+      if (engine, kind) != ("torch", "nf4")),
 ]  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def test_a_run_of_a_part_goes_on_as_if_it_had_not_stopped(base: Path, tmp_path: 
     assert moved(*found) == set()
 
 
+@pytest.mark.slow
 def test_one_half_of_an_encoder_decoder_trains_alone(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in translated()))

@@ -19,6 +19,10 @@ from trainer.bench import suite_rules
             {"matrix": {"x": {"1": {"output": "here"}}}},
             "matrix.x.1.output: is decided by the suite's --out; leave it out",
         ),
+        (
+            {"variants": {"a": {"checkpoint": {"save": "all"}}}},
+            "variants.a.checkpoint.save: is decided by the suite's measuring, which saves nothing; leave it out",
+        ),
         ({"rows": {"words": 8, "asked": 8}}, "rows.asked: 8 of 8 words leave no answer; set it lower"),
         (
             {"made_model": True, "variants": {"a": {"model": {"name": "other"}}}},

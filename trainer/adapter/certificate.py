@@ -64,20 +64,33 @@ class Asked:
 @torch.no_grad()
 def ask(recipe: Recipe, model: PreTrainedModel, ids: torch.Tensor) -> Asked | None:
     """What the model of the run says to the beginning of a row [1, S], whose weights are whole; None where a stranger
-    could not be asked: of images, or where the host has no room for another base.
+    could not be asked: of images, or where a host has no room for another base. All ranks call it.
     """
     size = sum(weight.nbytes for weight in model.parameters())
-    if only_images(recipe.data) or recipe.task.kind == "image_text" or 2 * size > ranks.available_memory():
+    # Alike on all ranks, each of which sees the memory at its own moment.
+    room = min(ranks.all_gather(float(ranks.available_memory())))
+    if only_images(recipe.data) or recipe.task.kind == "image_text" or 2 * size > room:
         return None
     ids = ids[:1, :MOST_TOKENS]
     training = model.training
     model.eval()
-    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     with own_attention(model), library.turned_off(), lora_product.undone(model):
-        said = model(input_ids=ids, use_cache=False, **more)
+        said = outputs(model, ids).cpu()
     model.train(training)
-    logits = said["logits"] if "logits" in said else said[0]
-    return Asked(ids.tolist(), logits.float().cpu())
+    return Asked(ids.tolist(), said)
+
+
+def outputs(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Of tokens [1, S] in float32: logits, or what a body without a head ends with."""
+    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    said = model(input_ids=ids, **more)
+    found: torch.Tensor = said["logits"] if "logits" in said else said[0]
+    return found.float()
+
+
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The norm of the difference as a part of the norm of `theirs`."""
+    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))
 
 
 def issue(recipe: Recipe, folder: Path, written: Tensors, tokens: int, config: Any, asked: Asked | None) -> Certificate:
@@ -121,7 +134,8 @@ def _difference(recipe: Recipe, folder: Path, tokens: int, config: Any, asked: A
         question, answer = Path(scratch) / "asked.json", Path(scratch) / "said.npy"
         question.write_text(json.dumps(content), encoding="utf-8")
         script = Path(__file__).with_name("stranger.py")
-        command = [sys.executable, str(script), str(question), str(answer)]
+        # -P: our own modules beside the script are none of its.
+        command = [sys.executable, "-P", str(script), str(question), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             why = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
@@ -129,4 +143,4 @@ def _difference(recipe: Recipe, folder: Path, tokens: int, config: Any, asked: A
         theirs = torch.from_numpy(np.load(answer))
     if theirs.shape != asked.said.shape:
         raise RunError(f"another program that loads the adapter gives outputs of {tuple(theirs.shape)}")
-    return float((theirs - asked.said).norm() / asked.said.norm().clamp(min=1e-12))
+    return distance(theirs, asked.said)

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from trainer.adapter.certificate import distance, outputs
 from trainer.adapter.finished import base_of
 from trainer.config.recipe import Recipe
 from trainer.model.load import DTYPES, head_for
@@ -51,21 +52,21 @@ def merge(recipe: Recipe, result: Path, tokens: int, dtype: str) -> Merged:
         (1, PROBE),
         generator=torch.Generator().manual_seed(0),
     )
-    said = _outputs(beside, ids)
+    said = outputs(beside, ids)
     del beside
     # Merged in more bits than either has, and rounded once.
     whole = base(own)
     if recipe.model.quantization != "none":
         whole = whole.dequantize()
     unmerged: Any = PeftModel.from_pretrained(whole.float(), str(result)).eval()
-    rounding = _distance(_outputs(unmerged, ids), said) if recipe.model.quantization != "none" else None
+    rounding = distance(outputs(unmerged, ids), said) if recipe.model.quantization != "none" else None
     model: PreTrainedModel = unmerged.merge_and_unload(safe_merge=True)
     if recipe.model.quantization != "none":
         plain = recipe.model_copy(update={"model": recipe.model.model_copy(update={"quantization": "none"})})
         model = _as_it_was(model, base_of(plain, made, result, tokens, {"dtype": torch.float32, **trusted}))
     model = model.to(DTYPES[dtype])
     model.config.dtype = DTYPES[dtype]
-    return Merged(model, _distance(_outputs(model, ids), said), rounding)
+    return Merged(model, distance(outputs(model, ids), said), rounding)
 
 
 def _as_it_was(model: PreTrainedModel, plain: PreTrainedModel) -> PreTrainedModel:
@@ -78,14 +79,3 @@ def _as_it_was(model: PreTrainedModel, plain: PreTrainedModel) -> PreTrainedMode
         weight.copy_(weights[name].T if lies else weights[name])
     plain.config.use_cache = False
     return plain
-
-
-def _outputs(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
-    said = model(input_ids=ids, **more)
-    outputs: torch.Tensor = said["logits"] if "logits" in said else said[0]
-    return outputs.float()
-
-
-def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))

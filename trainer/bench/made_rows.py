@@ -30,7 +30,8 @@ def lines(made: MadeRows, seed: int) -> Iterator[str]:
         while len(waiting) < made.words:
             draw.shuffle(words)
             waiting += words
-        row, waiting = waiting[: made.words], waiting[made.words :]
+        row = waiting[: made.words]
+        del waiting[: made.words]
         parts = [" ".join(row[: made.asked]), " ".join(row[made.asked :])]
         turns = [{"role": role, "content": part} for role, part in zip(("user", "assistant"), parts, strict=True)]
         yield json.dumps({"messages": turns} if made.asked else {"text": parts[1]})

@@ -29,6 +29,9 @@ def written_whole(folder: Path) -> Iterator[Path]:
         yield unfinished
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+    except RunError:
+        discard(unfinished)
+        raise
     except (OSError, SafetensorError) as error:
         discard(unfinished)
         raise RunError(

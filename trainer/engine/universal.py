@@ -17,7 +17,7 @@ from trainer.optim.stepper import Stepper
 FOLDER = "state"
 """The tag of DeepSpeed's checkpoints: where in a folder the state lies."""
 
-ONE_LAYOUT = "only Adam's moments go from one to another; set engine and processes back, or optimizer.kind to adamw"
+ONE_LAYOUT = "only Adam's moments go from one to another; set engine and processes back"
 """Why a state cannot be brought into this form."""
 Named = tuple[str, torch.Tensor]
 """A parameter's name and its weight."""

@@ -11,7 +11,7 @@ import pytest
 
 from trainer import assets
 from trainer.adapter.methods import METHODS
-from trainer.config.adapter import Adapter
+from trainer.config.adapter import KINDS as ADAPTERS
 from trainer.config.engine import Engine
 from trainer.config.launch import Launch
 from trainer.config.load import load
@@ -109,7 +109,19 @@ BESIDE_TASKS = (
 )
 
 
-BESIDE_ADAPTERS = ("adapted", "certificate", "finished", "lora_product", "merge", "stranger", "wrap")
+BESIDE_ADAPTERS = (
+    "adapted",
+    "before_rows",
+    "budget",
+    "certificate",
+    "finished",
+    "lora_product",
+    "merge",
+    "skeleton",
+    "starts",
+    "stranger",
+    "wrap",
+)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ BESIDE_ADAPTERS = ("adapted", "certificate", "finished", "lora_product", "merge"
             TASKS,
             _files("tasks", "kinds", "objective", *BESIDE_TASKS),
         ),
-        (_kinds(Adapter), METHODS, _files("adapter", "methods", *BESIDE_ADAPTERS)),
+        (set(ADAPTERS), METHODS, _files("adapter", "methods", *BESIDE_ADAPTERS)),
         (set(KINDS), STRATEGIES, _files("strategy", "strategies", "course", "halves", "layers", "phase", "rates")),
     ],
 )

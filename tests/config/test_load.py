@@ -79,16 +79,7 @@ def test_the_least_recipe_has_the_defaults_of_the_contract(tmp_path: Path) -> No
             "shuffle": True,
             "validation": {"fraction": 0.05, "stratify": None, "group": None, "time": None},
         },
-        "adapter": {
-            "kind": "none",
-            "r": 16,
-            "alpha": 32,
-            "rslora": False,
-            "ranks": {},
-            "alphas": {},
-            "dropout": 0.0,
-            "targets": None,
-        },
+        "adapter": {"kind": "none"},
         "strategy": {"kind": "full"},
         "optimizer": {"kind": "adamw", "lr": 2e-4, "weight_decay": 0.0, "master": "float32"},
         "schedule": {
@@ -195,9 +186,14 @@ def test_a_misspelt_section_is_named_with_the_known_one(tmp_path: Path) -> None:
         ("engine: {zero: 4}", "engine.zero: 4 is not one of auto, 0, 1, 2, 3"),
         ("engine: {deepspeed: 3}", "engine.deepspeed: 3 does not fit; it takes text, a mapping or null"),
         ("engine: {deepspeed: [a]}", "engine.deepspeed: a list does not fit; it takes text, a mapping or null"),
-        ("adapter: {kind: lore}", "adapter.kind: 'lore' is not one of none, lora, dora, ia3; did you mean lora?"),
         (
-            "adapter: {targets: q_proj}",
+            "adapter: {kind: lore}",
+            "adapter.kind: 'lore' is not one of none, lora, dora, adalora, ia3, vera, oft, prompt, "
+            "prefix, p_tuning, peft; "
+            "did you mean lora?",
+        ),
+        (
+            "adapter: {kind: lora, targets: q_proj}",
             "adapter.targets: 'q_proj' does not fit; it takes all_linear, attention, mlp, a list or null",
         ),
         (

@@ -70,25 +70,65 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "adapter.kind: lora needs the pretrained weights of model.name; train a new model in full",
         ),
     ],
-    "keys_fit_the_adapter": [
+    "new_tokens_have_an_adapter_that_keeps_them": [
         (
             {"adapter": {"kind": "ia3"}, "model": {"add_tokens": ["<a>"]}},
             "model.add_tokens: get rows that peft keeps beside lora and dora alone, not beside ia3; set adapter.kind",
         ),
+    ],
+    "what_stands_before_rows_has_rows_of_its_own": [
         (
-            {"adapter": {"kind": "ia3", "r": 8}},
-            "adapter.r: means nothing with adapter.kind: ia3; leave it out, or set that to lora",
+            {"adapter": {"kind": "prompt"}, "data": {"packing": True}},
+            "data.packing: prompt stands before each example, not between two of them; set it to false",
         ),
         (
-            {"adapter": {"kind": "ia3", "ranks": {"q_proj": 8}}},
-            "adapter.ranks: means nothing with adapter.kind: ia3; leave it out, or set that to lora",
+            {"adapter": {"kind": "p_tuning"}, "strategy": {"kind": "partial", "last": 1}},
+            "strategy.kind: partial chooses among layers, and p_tuning stands before them; leave it out",
+        ),
+        (
+            {"adapter": {"kind": "prefix"}, "train": {"checkpointing": "full"}},
+            "train.checkpointing: computes keys again that prefix has put its own before; set it to none, or take",
+        ),
+    ],
+    "a_start_fits_the_base": [
+        (
+            {"adapter": {"kind": "lora", "start": "pissa"}, "model": {"quantization": "nf4"}},
+            "adapter.start: pissa needs model.quantization: none, not nf4; set that, or leave this out",
+        ),
+        (
+            {"adapter": {"kind": "lora", "start": "loftq"}},
+            "adapter.start: loftq needs model.quantization: nf4 or fp4, not none; set that, or leave this out",
+        ),
+    ],
+    "ranks_are_let_go_in_the_middle": [
+        (
+            {"adapter": {"kind": "adalora", "begin": 0.5, "end": 0.5}},
+            "adapter.end: 0.5 after 0.5 leaves no steps between; set it lower",
+        ),
+        ({"adapter": {"kind": "adalora", "r": 12}}, "adapter.r: 12 is no less than the first rank, 12; set it lower"),
+        (
+            {"adapter": {"kind": "adalora"}, "batch": {"global": None, "global_tokens": 4096}},
+            "train.max_steps: is needed by adalora, which lets ranks go by the number of steps",
+        ),
+        (
+            {"adapter": {"kind": "adalora"}, "optimizer": {"in_backward": True}, "train": {"clip": None}},
+            "optimizer.in_backward: lets gradients go that adalora looks at before each step; leave it out",
+        ),
+    ],
+    "a_method_of_peft_stands_on_whole_weights": [
+        (
+            {"adapter": {"kind": "peft", "method": "loha"}, "model": {"quantization": "nf4"}},
+            "model.quantization: is for the adapters by their own kinds, of which lora is one; set it to none",
         ),
     ],
     "targets_can_be_matched": [
-        ({"adapter": {"ranks": {"re:(q": 4}}}, "adapter.ranks: 're:(q' is no regular expression"),
-        ({"adapter": {"targets": []}}, "adapter.targets: holds nothing to match"),
-        ({"adapter": {"targets": ["q_proj", ""]}}, "adapter.targets: holds nothing to match"),
-        ({"adapter": {"targets": ["re:(q_proj"]}}, "adapter.targets: 're:(q_proj' is no regular expression"),
+        ({"adapter": {"kind": "lora", "ranks": {"re:(q": 4}}}, "adapter.ranks: 're:(q' is no regular expression"),
+        ({"adapter": {"kind": "lora", "targets": []}}, "adapter.targets: holds nothing to match"),
+        ({"adapter": {"kind": "dora", "targets": ["q_proj", ""]}}, "adapter.targets: holds nothing to match"),
+        (
+            {"adapter": {"kind": "vera", "targets": ["re:(q_proj"]}},
+            "adapter.targets: 're:(q_proj' is no regular expression",
+        ),
     ],
     "new_tokens_are_text_and_named_once": [
         ({"model": {"add_tokens": ["<a>", " "]}}, "model.add_tokens: holds a token without a visible character"),

@@ -31,7 +31,7 @@ CONTRACT = {
 """The public keys of each section."""
 
 
-FIRST = {"task": "causal_lm", "strategy": "full"}
+FIRST = {"adapter": "none", "task": "causal_lm", "strategy": "full"}
 
 
 def _section(name: str) -> dict[str, Any]:

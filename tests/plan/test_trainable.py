@@ -7,13 +7,14 @@ import a_model
 import a_recipe
 import pytest
 
+from trainer.config.adapter import AdaLora
 from trainer.config.recipe import Recipe
 from trainer.data import tokenizer as tokenizers
 from trainer.engine.torch import TorchEngine
 from trainer.errors import RecipeError
 from trainer.model.load import load
 from trainer.parameter import parameter
-from trainer.plan import parameters, trainable
+from trainer.plan import adapter_parameters, parameters, trainable
 
 LLAMA_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["q_proj", "mlp.down_proj"], ["re:.*[.]1[.].*_proj"]]
 GPT2_TARGETS: list[Any] = ["all_linear", "attention", "mlp", ["c_attn", "mlp.c_proj"], ["re:.*[.]h[.]0[.].*"]]
@@ -29,10 +30,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def recipe_of(folder: Path, targets: Any, tokens: tuple[str, ...] = (), **adapter: Any) -> Recipe:
+def recipe_of(folder: Path, targets: Any, new: tuple[str, ...] = (), **adapter: Any) -> Recipe:
+    aimed = {} if targets is None else {"targets": targets}
     return a_recipe.recipe(
-        model={"name": str(folder), "dtype": "float32", "add_tokens": list(tokens)},
-        adapter={"kind": "lora", "r": 3, "targets": targets, **adapter},
+        model={"name": str(folder), "dtype": "float32", "add_tokens": list(new)},
+        adapter={**({} if "kind" in adapter else {"kind": "lora", "r": 3}), **adapter, **aimed},
+        data={"max_length": 64},
     )
 
 
@@ -67,12 +70,21 @@ def test_the_plan_counts_what_peft_makes(folders: dict[str, Path], kind: str, ta
 
 
 METHODS: list[dict[str, Any]] = [
-    {"kind": "dora"},
-    {"kind": "dora", "targets": "attention", "rslora": True},
+    {"kind": "dora", "r": 3},
+    {"kind": "dora", "r": 3, "targets": "attention", "rslora": True},
     {"ranks": {"q_proj": 5, "c_attn": 5}, "alphas": {"mlp.c_proj": 7, "down_proj": 7}},
     {"ranks": {"re:.*[.]1[.].*": 1}},
-    {"kind": "ia3", "r": 16},
-    {"kind": "ia3", "r": 16, "targets": "all_linear"},
+    {"kind": "ia3"},
+    {"kind": "ia3", "targets": "all_linear"},
+    {"kind": "adalora", "first": 4, "r": 2},
+    {"kind": "vera", "r": 5, "targets": "mlp"},
+    {"kind": "prompt", "tokens": 3},
+    {"kind": "prefix", "tokens": 3},
+    {"kind": "prefix", "tokens": 3, "hidden": 7},
+    {"kind": "p_tuning", "tokens": 3, "hidden": 7},
+    {"kind": "p_tuning", "tokens": 3, "hidden": 7, "encoder": "lstm"},
+    {"kind": "peft", "method": "hira", "settings": {"r": 2}},
+    {"kind": "peft", "method": "vblora", "settings": {"vector_length": 8, "num_vectors": 5}},
 ]
 
 
@@ -84,13 +96,20 @@ def test_the_plan_counts_what_each_method_makes(
     known = {"llama": ("q_proj", "down_proj"), "gpt2": ("c_attn", "mlp.c_proj")}[kind]
     own = {
         key: {name: value for name, value in values.items() if name.startswith("re:") or name in known}
-        if isinstance(values, dict)
+        if isinstance(values, dict) and key != "settings"
         else values
         for key, values in adapter.items()
     }
     recipe = recipe_of(folders[kind], **{"targets": None, **own})
+    ours, theirs = planned(recipe), real(recipe, tmp_path)
 
-    assert planned(recipe) == real(recipe, tmp_path)
+    # peft's AdaLoRA keeps a number beside each target, as a parameter that does not train.
+    assert (ours.trainable, ours.total) == (theirs.trainable, theirs.total - _numbers(recipe))
+
+
+def _numbers(recipe: Recipe) -> int:
+    listed = parameters.of_model(recipe.model, None) or []
+    return len(adapter_parameters.targets(recipe.adapter, listed)) if isinstance(recipe.adapter, AdaLora) else 0
 
 
 @pytest.mark.parametrize(
@@ -109,11 +128,64 @@ def test_ranks_that_do_not_fit_are_told(folders: dict[str, Path], adapter: dict[
     assert str(caught.value.problems[0]).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("kind", "adapter", "message"),
+    [
+        (
+            "llama",
+            {"kind": "oft", "block": 6},
+            "adapter.block: 6 does not divide the 16 inputs of model.layers.0.",
+        ),
+        (
+            "gpt2",
+            {"kind": "oft", "block": 8},
+            "adapter.kind: peft has no oft for transformer.h.0.attn.c_attn",
+        ),
+        (
+            "gpt2",
+            {"kind": "lora", "r": 2, "start": "olora"},
+            "adapter.start: peft has no olora for transformer.h",
+        ),
+        ("llama", {"kind": "adalora"}, "adapter.first: 12 is more than the smaller side of model.layers.0.self_attn.k"),
+        (
+            "llama",
+            {"kind": "peft", "method": "loah"},
+            "adapter.method: 'loah' is no method of the installed peft",
+        ),
+        (
+            "llama",
+            {"kind": "peft", "method": "oft"},
+            "adapter.method: 'oft' is a kind of its own; set adapter",
+        ),
+        ("llama", {"kind": "peft", "method": "poly"}, "adapter.method: 'poly' learns several tasks at once, which no"),
+        (
+            "llama",
+            {"kind": "peft", "method": "loha", "settings": {"rank": 4}},
+            "adapter.settings.rank: is no key of peft's LoHaConfig; known: ",
+        ),
+        (
+            "llama",
+            {"kind": "peft", "method": "c3a"},
+            "adapter.settings: peft's C3AConfig cannot be put here: The block size should be a factor of the input",
+        ),
+    ],
+    ids=str,
+)
+def test_methods_that_do_not_fit_are_told(
+    folders: dict[str, Path], kind: str, adapter: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        planned(recipe_of(folders[kind], None, **adapter))
+
+    assert str(caught.value.problems[0]).startswith(message)
+
+
 @pytest.mark.parametrize("kind", ["llama", "untied", "gpt2"])
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_new_tokens_are_counted(folders: dict[str, Path], kind: str, adapter: str, tmp_path: Path) -> None:
     recipe = a_recipe.recipe(
-        model={"name": str(folders[kind]), "add_tokens": ["<a>", "<b>"]}, adapter={"kind": adapter, "r": 3}
+        model={"name": str(folders[kind]), "add_tokens": ["<a>", "<b>"]},
+        adapter={"kind": "none"} if adapter == "none" else {"kind": adapter, "r": 3},
     )
 
     assert planned(recipe) == real(recipe, tmp_path)

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from trainer.adapter.budget import Budget
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -21,3 +23,5 @@ class Adapted:
     save: Callable[[Path, Tensors], Tensors] | None = None
     """Writes those entries into a folder that peft loads, and gives them as they are named there; None where the whole
     model is the result."""
+    budget: Budget | None = None
+    """Who decides between steps which ranks train on."""

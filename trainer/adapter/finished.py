@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
+from trainer.adapter import before_rows
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import quantize
@@ -39,7 +40,11 @@ def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[st
     from peft import PeftModel
 
     wrapped: Any = PeftModel.from_pretrained(base_of(recipe, made, result, tokens, keys), str(result))
-    inner: PreTrainedModel = wrapped.base_model.model
+    inner: PreTrainedModel = wrapped.get_base_model()
+    if wrapped.active_peft_config.is_prompt_learning:
+        # What made it in training is not there any more.
+        made_before = wrapped.prompt_encoder["default"].embedding.to(inner.dtype)
+        before_rows.attach(inner, made_before, wrapped.active_peft_config)
     return inner
 
 

@@ -5,19 +5,34 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from trainer.adapter import starts
 from trainer.adapter.adapted import Adapted
 from trainer.adapter.wrap import Targets, wrap
-from trainer.config.adapter import Adapter
+from trainer.config.adapter import Lora, Thin
 from trainer.config.recipe import Recipe
 from trainer.plan.adapter_parameters import alpha_of, rank_of
 
 
 def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     """The frozen model with LoRA beside its targets."""
-    return wrap(model, recipe, new_tokens, lambda targets: configured(recipe.adapter, targets))
+    settings = recipe.adapter
+    assert isinstance(settings, Lora), "the table of methods goes by kind"
+    begins = {"init_lora_weights": starts.BY_PEFT[settings.start]}
+    taken_out = settings.start in ("pissa", "olora")
+
+    def begun(wrapped: Any) -> None:
+        if taken_out:
+            starts.keep(model)
+        elif settings.start == "loftq":
+            starts.make_up(model, recipe.model)
+
+    def configure(targets: Targets) -> Any:
+        return configured(settings, targets, **begins)
+
+    return wrap(model, recipe, new_tokens, configure, begun, starts.less_the_start if taken_out else None)
 
 
-def configured(settings: Adapter, targets: Targets, **more: Any) -> Any:
+def configured(settings: Thin, targets: Targets, **more: Any) -> Any:
     """Peft's settings; ranks and scales of single layers stand under their whole names."""
     from peft import LoraConfig
 

@@ -43,6 +43,8 @@ def main() -> None:
         said = wrapped(input_ids=ids, **more)
     # A body without a head says what it ends with.
     logits = said["logits"] if "logits" in said else said[0]
+    # Some adapters stand before the row, and a model says something of their places too.
+    logits = logits[:, -ids.shape[1] :] if logits.dim() == 3 else logits
     np.save(sys.argv[2], logits.float().numpy())
 
 

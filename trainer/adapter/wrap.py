@@ -13,6 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.adapter.adapted import Adapted, Tensors
+from trainer.config.adapter import Targeted
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
@@ -48,8 +49,25 @@ class Targets:
     """Whether they hold their matrices as [in, out], as GPT-2's do."""
 
 
-def wrap(model: PreTrainedModel, recipe: Recipe, new_tokens: range, configure: Callable[[Targets], Any]) -> Adapted:
+def task_of(recipe: Recipe) -> str:
+    """What peft calls the task of a recipe: it lets the head of a classifier train, and saves it with the adapter."""
+    return "FEATURE_EXTRACTION" if head_for(recipe) is AutoModel else _TASKS[recipe.task.kind]
+
+
+Changed = Callable[[PreTrainedModel, Any, Tensors], Tensors]
+"""Of a model, what a folder says of its adapter, and the entries of its file: other entries."""
+
+
+def wrap(
+    model: PreTrainedModel,
+    recipe: Recipe,
+    new_tokens: range,
+    configure: Callable[[Targets], Any],
+    begin: Callable[[Any], None] = lambda wrapped: None,
+    changed: Changed | None = None,
+) -> Adapted:
     """The frozen model with what a configuration of peft puts beside its targets; the rows of new tokens train too.
+    `begin` is given what peft made, `changed` what is about to be written.
 
     What is added is kept in `model.dtype` like the weights that it stands beside: float32 masters are the engine's.
     """
@@ -58,12 +76,12 @@ def wrap(model: PreTrainedModel, recipe: Recipe, new_tokens: range, configure: C
     from peft.utils.integrations import gather_params_ctx
 
     names = _targets(model, recipe)
-    # peft lets the head of a classifier train, and saves it with the adapter.
-    task = "FEATURE_EXTRACTION" if head_for(recipe) is AutoModel else _TASKS[recipe.task.kind]
-    config = configure(Targets(task, names, any(isinstance(model.get_submodule(name), Conv1D) for name in names)))
+    transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in names)
+    config = configure(Targets(task_of(recipe), names, transposed))
     # What is drawn is equal on all ranks, however many there are.
     torch.manual_seed(recipe.train.seed)
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    begin(wrapped)
     # peft lets gradients flow into the embeddings for reentrant checkpointing, which is not used.
     model.disable_input_require_grads()
     rows: list[str] = []
@@ -75,7 +93,9 @@ def wrap(model: PreTrainedModel, recipe: Recipe, new_tokens: range, configure: C
     added = tuple(name for name, one in model.named_parameters() if one.requires_grad)
 
     def save(folder: Path, tensors: Tensors) -> Tensors:
-        return _save(folder, tensors, wrapped, recipe, {name: list(new_tokens) for name in rows})
+        config = copy.deepcopy(wrapped.peft_config["default"])
+        state = _entries(config, tensors, wrapped, {name: list(new_tokens) for name in rows})
+        return write(folder, recipe, config, changed(model, config, state) if changed else state)
 
     return Adapted(model, added, save)
 
@@ -91,9 +111,11 @@ def _targets(model: PreTrainedModel, recipe: Recipe) -> list[str]:
     if (pooler := getattr(model, "pooler", None)) and not any(one.requires_grad for one in pooler.parameters()):
         # Nothing reads it.
         listed = [one for one in listed if one.part != "pooler"]
-    names = [adapter_parameters.module_of(one) for one in adapter_parameters.targets(recipe.adapter, listed)]
+    adapter = recipe.adapter
+    assert isinstance(adapter, Targeted), "others stand before rows"
+    names = [adapter_parameters.module_of(one) for one in adapter_parameters.targets(adapter, listed)]
     if not names:
-        given = recipe.adapter.targets or recipe.adapter.kind
+        given = adapter.targets or adapter.kind
         message = f"{given} fits no linear layer of this model; name endings of its layers in a list"
         raise RecipeError([Problem("adapter.targets", message)])
     if recipe.model.add_tokens and any(parameter(f"{name}.weight", ()).part == "head" for name in names):
@@ -102,8 +124,8 @@ def _targets(model: PreTrainedModel, recipe: Recipe) -> list[str]:
     return names
 
 
-def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: dict[str, list[int]]) -> Tensors:
-    """adapter_config.json and adapter_model.safetensors, as peft would write them; the tensors of the second.
+def _entries(config: Any, tensors: Tensors, wrapped: Any, rows: dict[str, list[int]]) -> Tensors:
+    """Those of the file as peft would write it; `config` is told of rows of new tokens.
 
     peft's own rows of new tokens need a CUDA device under ZeRO-3, so they train as ours and are saved as peft's.
     """
@@ -111,12 +133,18 @@ def _save(folder: Path, tensors: Tensors, wrapped: Any, recipe: Recipe, rows: di
 
     own = {f"{name}.rows": f"{_PEFT}{name}{_ROWS}" for name in rows}
     theirs = {f"{_PEFT}{name}": tensor for name, tensor in tensors.items() if name not in own}
-    state = get_peft_model_state_dict(wrapped, state_dict=theirs, save_embedding_layers=False)
-    state |= {own[name]: tensor for name, tensor in tensors.items() if name in own}
-    config = copy.deepcopy(wrapped.peft_config["default"])
+    # What all layers of a method share lies above the model.
+    theirs |= {name: one.cpu() for name, one in wrapped.state_dict().items() if not name.startswith(_PEFT)}
+    state: Tensors = get_peft_model_state_dict(wrapped, state_dict=theirs, save_embedding_layers=False)
+    if rows:
+        config.trainable_token_indices = rows
+    return state | {own[name]: tensor for name, tensor in tensors.items() if name in own}
+
+
+def write(folder: Path, recipe: Recipe, config: Any, state: Tensors) -> Tensors:
+    """adapter_config.json and adapter_model.safetensors; the tensors of the second."""
     config.base_model_name_or_path, config.revision = recipe.model.name, recipe.model.revision
     config.inference_mode = True
-    config.trainable_token_indices = rows or None
     config.save_pretrained(str(folder))
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
     save_file(contiguous, folder / "adapter_model.safetensors", {"format": "pt"})

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trainer.config import strategy, task
+from trainer.config import adapter, strategy, task
 from trainer.config.recipe import Recipe
 from trainer.config.yaml_file import Path_
 from trainer.errors import did_you_mean
@@ -70,12 +70,12 @@ def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[
     return path, shown + message.format(**context)
 
 
-_DEFAULTS = {"task": task.DEFAULT, "strategy": strategy.DEFAULT}
+_DEFAULTS = {"adapter": adapter.DEFAULT, "strategy": strategy.DEFAULT, "task": task.DEFAULT}
 """Of the sections whose keys depend on their kind."""
 
 
 def _of_another_kind(content: dict[str, Any], path: Path_, root: Root) -> str | None:
-    """What to say of a key that another kind of a task or a strategy has."""
+    """What to say of a key that another kind of a task, an adapter or a strategy has."""
     section = str(path[0])
     if root is not Recipe or section not in _DEFAULTS or len(path) != 2 or path[-1] not in _keys_at(root, path[:-1]):
         return None

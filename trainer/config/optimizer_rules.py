@@ -24,6 +24,7 @@ def torchs_own(recipe: Recipe) -> str | None:
         "optimizer.paged": recipe.optimizer.paged,
         "optimizer.kind": recipe.optimizer.whole,
         "train.clip_value": recipe.train.clip_value is not None,
+        "adapter.kind": recipe.adapter.kind == "adalora",
     }
     return next((key for key, asked in keys.items() if asked), None)
 
@@ -37,6 +38,9 @@ def what_is_torchs_has_torch(recipe: Recipe) -> Problem | None:
     if key == "optimizer.kind":
         message = f"{recipe.optimizer.kind} looks at whole matrices, which DeepSpeed cuts"
         return Problem(key, f"{message}; set engine.kind: torch without zero, offload and deepspeed, or take adamw")
+    if key == "adapter.kind":
+        message = "adalora looks at whole gradients, which DeepSpeed cuts"
+        return Problem(key, f"{message}; set engine.kind: torch without zero, offload and deepspeed, or take lora")
     message = "is for plain torch; set engine.kind: torch without zero, offload and deepspeed, or leave it out"
     return Problem(key, message)
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from trainer.config import adapter as adapters
 from trainer.config import strategy as strategies
-from trainer.config.adapter import Adapter
+from trainer.config.adapter import Adapter, NoAdapter
 from trainer.config.batch import Batch
 from trainer.config.causal_lm import CausalLM
 from trainer.config.checkpoint import Checkpoint
@@ -33,7 +34,7 @@ class Recipe(Section):
     """What is learned."""
     data: Data
     """The rows, and what the model sees of them."""
-    adapter: Adapter = Field(default_factory=Adapter)
+    adapter: Adapter = Field(default_factory=NoAdapter)
     """Small trainable modules beside a frozen model."""
     strategy: Strategy = Field(default_factory=Full)
     """What trains, and when."""
@@ -61,12 +62,15 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_the_task(cls, content: Any) -> Any:
-        """The kind of a task or a strategy that names none; padded rows for a task that does not pack, where the user
-        says nothing; the marks of entities as tokens of their own.
+        """The kind of a task, an adapter or a strategy that names none; padded rows for what does not pack, where the
+        user says nothing; the marks of entities as tokens of their own.
         """
-        if isinstance(content, dict) and isinstance(content.get("strategy"), dict):
-            content = {**content, "strategy": {"kind": strategies.DEFAULT, **content["strategy"]}}
-        task, data = (content.get(name) if isinstance(content, dict) else None for name in ("task", "data"))
+        for name, default in (("adapter", adapters.DEFAULT), ("strategy", strategies.DEFAULT)):
+            if isinstance(content, dict) and isinstance(content.get(name), dict):
+                content = {**content, name: {"kind": default, **content[name]}}
+        if isinstance(content, dict) and _stands_before_rows(content.get("adapter")):
+            content = _padded(content)
+        task = content.get("task") if isinstance(content, dict) else None
         if not isinstance(task, dict):
             return content
         task = {"kind": DEFAULT, **task}
@@ -77,9 +81,21 @@ class Recipe(Section):
                 missing = [marker for marker in MARKERS if marker not in added]
                 content = {**content, "model": {**content["model"], "add_tokens": [*added, *missing]}}
         settings = BY_KIND.get(task["kind"]) if isinstance(task["kind"], str) else None
-        if settings is None or settings.packs or not isinstance(data, dict) or "packing" in data:
-            return {**content, "task": task}
-        return {**content, "task": task, "data": {**data, "packing": False}}
+        content = {**content, "task": task}
+        return content if settings is None or settings.packs else _padded(content)
+
+
+def _padded(content: dict[str, Any]) -> dict[str, Any]:
+    """With padded rows, where the user says nothing of them."""
+    data = content.get("data")
+    if not isinstance(data, dict) or "packing" in data:
+        return content
+    return {**content, "data": {**data, "packing": False}}
+
+
+def _stands_before_rows(adapter: Any) -> bool:
+    """Whether an adapter takes places of a row."""
+    return isinstance(adapter, dict) and adapter.get("kind") in adapters.BEFORE_ROWS
 
 
 def _marks_entities(task: dict[str, Any]) -> bool:

@@ -1,9 +1,8 @@
 """What must hold between keys: one named function a rule, each a Problem or None."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
-from trainer.config.adapter import Adapter
+from trainer.config.adapter_rules import ADAPTER_RULES
 from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
@@ -16,52 +15,6 @@ from trainer.config.task_rules import TASK_RULES
 from trainer.errors import Problem
 
 Rule = Callable[[Recipe], Problem | None]
-
-
-def an_adapter_stands_on_pretrained_weights(recipe: Recipe) -> Problem | None:
-    """Who loads an adapter needs the weights below it, and those of a new model are saved nowhere."""
-    if recipe.adapter.kind != "none" and recipe.model.config is not None:
-        return Problem(
-            "adapter.kind",
-            f"{recipe.adapter.kind} needs the pretrained weights of model.name; train a new model in full",
-        )
-    return None
-
-
-def targets_can_be_matched(recipe: Recipe) -> Problem | None:
-    """Lists of targets, ranks and alphas hold names or regular expressions."""
-    targets = recipe.adapter.targets
-    if isinstance(targets, tuple) and not (targets and all(targets)):
-        return Problem(
-            "adapter.targets", "holds nothing to match; name endings such as q_proj, or set it to all_linear"
-        )
-    named = {"ranks": [*recipe.adapter.ranks], "alphas": [*recipe.adapter.alphas]}
-    named["targets"] = [*targets] if isinstance(targets, tuple) else []
-    for key, patterns in named.items():
-        for target in patterns:
-            pattern = target.removeprefix("re:")
-            try:
-                re.compile(pattern if pattern != target else "")
-            except re.error as error:
-                return Problem(f"adapter.{key}", f"{target!r} is no regular expression: {error}")
-    return None
-
-
-def keys_fit_the_adapter(recipe: Recipe) -> Problem | None:
-    """A key that changes nothing is a mistake."""
-    settings, default = recipe.adapter, Adapter()
-    if settings.kind != "ia3":
-        return None
-    if recipe.model.add_tokens:
-        message = (
-            "get rows that peft keeps beside lora and dora alone, not beside ia3; set adapter.kind, or leave it out"
-        )
-        return Problem("model.add_tokens", message)
-    for name in ("r", "alpha", "rslora", "ranks", "alphas", "dropout"):
-        if getattr(settings, name) != getattr(default, name):
-            message = "means nothing with adapter.kind: ia3; leave it out, or set that to lora"
-            return Problem(f"adapter.{name}", message)
-    return None
 
 
 def new_tokens_are_text_and_named_once(recipe: Recipe) -> Problem | None:
@@ -228,9 +181,7 @@ def a_stream_is_seen_row_by_row(recipe: Recipe) -> Problem | None:
 
 RULES: tuple[Rule, ...] = (
     *MODEL_RULES,
-    an_adapter_stands_on_pretrained_weights,
-    targets_can_be_matched,
-    keys_fit_the_adapter,
+    *ADAPTER_RULES,
     new_tokens_are_text_and_named_once,
     zero_needs_deepspeed,
     a_deepspeed_file_needs_deepspeed,

@@ -14,6 +14,7 @@ from torch import nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from trainer import ranks
+from trainer.adapter.budget import Budget
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import carry, shares, universal
@@ -58,6 +59,7 @@ class DeepSpeedEngine:
         """`settings` is the whole DeepSpeed JSON."""
         self.device = device
         self.seed = seed
+        self.budget: Budget | None = None
         self.settings = settings
         self.zero = int(settings["zero_optimization"]["stage"])
         logger.setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from trainer.adapter.budget import Budget
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.optim.groups import NO_PHASES
@@ -53,6 +54,9 @@ class Looks(Protocol):
 
 class Engine(Looks, Protocol):
     """Made before the model, because ZeRO-3 must be there while weights are read."""
+
+    budget: Budget | None
+    """Who looks at whole gradients before each step, and at weights after it; torch alone has one."""
 
     @property
     def shards(self) -> Shards:

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from trainer import ranks
 from trainer.adapter import lora_product
+from trainer.adapter.adapted import Adapted
+from trainer.config.adapter import Thin
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Window
 from trainer.engine.engine import Engine
@@ -32,12 +34,13 @@ def build(
     recipe: Recipe,
     plan: Plan,
     objective: Objective,
-    model: PreTrainedModel,
+    adapted: Adapted,
     engine: Engine,
     say: Say,
     since: Since = NO_PHASES,
 ) -> nn.Module:
     """The module, which the engine has taken; `since` is as the engine says."""
+    model = adapted.model
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
     module = objective.module(model, compute, whole=engine.shards.whole)
     checkpointed = recipe.train.checkpointing != "none"
@@ -47,12 +50,15 @@ def build(
     compiled = recipe.train.compile and lacking is None
     # Selective checkpointing keeps the results of products, which must not be added to in place.
     in_place = not compiled and recipe.train.checkpointing not in ("selective", "auto")
-    if in_place and recipe.adapter.thin and engine.shards.whole:
+    if in_place and isinstance(recipe.adapter, Thin) and engine.shards.whole:
         lora_product.fuse(model)
     _kernels(recipe, model, engine.device, say, compiled=compiled)
     checkpointing.set_up(model, recipe.train.checkpointing)
     settings = rates.settings_of(recipe)
     engine.prepare(module, settings, since)
+    if adapted.budget is not None:
+        adapted.budget.steps = plan.steps or recipe.train.max_steps or 0
+        engine.budget = adapted.budget
     if recipe.strategy.kind != "full" or len(rates_of(recipe, module)) > 1:
         say(trained(recipe, module))
     return module

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import ranks
+from trainer.adapter.budget import Budget
 from trainer.config.optimizer import Optimizer
 from trainer.data.batches import Batch
 from trainer.engine import copies, universal
@@ -43,6 +44,7 @@ class TorchEngine:
         self.clip = clip
         self.clip_value = clip_value
         self.seed = seed
+        self.budget: Budget | None = None
 
     @property
     def shards(self) -> Shards:
@@ -128,10 +130,14 @@ class TorchEngine:
         if self.in_backward:
             return float(self.in_backward.finish())
         self.begin(lr)
+        if self.budget:
+            self.budget.before_step()
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         norm = clip.norm(gradients, self.optimizer.scratch)
         self.optimizer.divisor = clip.divisor(norm, self.clip)
         self.optimizer.step()
+        if self.budget:
+            self.budget.after_step()
         return float(norm)
 
     @torch.no_grad()

@@ -43,7 +43,7 @@ def trained(recipe: Recipe, listed: Sequence[Parameter]) -> list[Parameter]:
     """
     left, head = adapter_parameters.left(recipe, listed), _head(recipe)
     names = strategies.largest(recipe, [*listed, *head], {one.name for one in [*left, *head]})
-    return [one for one in left if one.name in names or one.part == ROWS]
+    return [one for one in left if one.name in names or one.part in (ROWS, adapter_parameters.PROMPT)]
 
 
 def phases_fit(recipe: Recipe, listed: Sequence[Parameter], steps: int, per_epoch: int | None) -> Problem | None:

@@ -33,6 +33,9 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+DTYPES = ("float32", "bfloat16")
+
+
 def _recipe(folder: Path, sections: dict[str, Any], **more: Any) -> Path:
     folder.mkdir(exist_ok=True)
     merged: dict[str, Any] = {"model": {**WIDER, "tokenizer": {"vocab_size": 320}, "dtype": "float32"}}
@@ -57,13 +60,28 @@ def test_a_run_has_the_losses_of_a_cpu(name: str, tmp_path: Path, monkeypatch: p
     assert read_json(tmp_path / "cpu" / "run" / "summary.json")["memory_bytes"]["allocated"] is None
 
 
-@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_adapter_has_the_losses_of_a_cpu(
-    dtype: str, quantization: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+LORA = {"kind": "lora", "r": 4}
+ADAPTERS: dict[str, tuple[dict[str, Any], str, str]] = {
+    **{f"{dtype}, {stored}": (LORA, dtype, stored) for dtype in DTYPES for stored in ("none", "nf4", "int8")},
+    "dora": ({"kind": "dora", "r": 4}, "float32", "none"),
+    "pissa": ({**LORA, "start": "pissa"}, "float32", "none"),
+    "loftq": ({**LORA, "start": "loftq"}, "float32", "nf4"),
+    "adalora": ({"kind": "adalora", "first": 4, "r": 2}, "float32", "none"),
+    "ia3": ({"kind": "ia3"}, "float32", "none"),
+    "vera": ({"kind": "vera", "r": 8}, "float32", "none"),
+    "oft": ({"kind": "oft", "block": 8}, "float32", "none"),
+    "prompt": ({"kind": "prompt", "tokens": 4}, "float32", "none"),
+    "prefix": ({"kind": "prefix", "tokens": 4}, "float32", "none"),
+    "p_tuning": ({"kind": "p_tuning", "tokens": 4, "hidden": 8}, "float32", "nf4"),
+}
+"""Methods, and how their base is stored."""
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_has_the_losses_of_a_cpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, dtype, quantization = ADAPTERS[name]
     base = str(a_model.save(tmp_path / "base"))
-    sections = {**TORCH, "adapter": {"kind": "lora", "r": 4}, "optimizer": {"lr": 1e-2}}
+    sections = {**TORCH, "adapter": adapter, "optimizer": {"lr": 1e-2}}
     model = {"config": None, "tokenizer": None, "name": base, "dtype": dtype, "quantization": quantization}
     device = _losses(tmp_path / "device", sections, model=model)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

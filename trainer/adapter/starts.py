@@ -89,7 +89,7 @@ class _Whole:
 
 
 def _opened(file: Path) -> Any:
-    return safe_open(file, "pt")  # type: ignore[no-untyped-call]
+    return safe_open(file, "pt")
 
 
 def _layers(model: nn.Module) -> list[Any]:

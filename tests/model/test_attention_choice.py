@@ -15,7 +15,8 @@ from trainer.model.flex_attention import FLEX
 
 
 def _model(kind: str, **changed: Any) -> PreTrainedModel:
-    settings = (families.PACKED | families.EXPERTS)[kind] | changed
+    wide = {"qk_nope_head_dim": 16} if kind == "deepseek_v3" else {"head_dim": 16}
+    settings = (families.PACKED | families.EXPERTS)[kind] | wide | changed
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings), attn_implementation=SEGMENTS)
 
@@ -101,6 +102,13 @@ def test_what_a_kernel_lacks_is_an_error_that_names_the_others(
 def test_a_head_too_large_for_flash_is_said(installed: set[str]) -> None:
     with pytest.raises(RecipeError, match="heads of at most 256, and this model's have 512"):
         choose(_model("qwen3", head_dim=512), "flash", HALF, cuda=True)
+
+
+def test_a_head_too_small_for_flex_is_said(installed: set[str]) -> None:
+    installed.add("triton")
+    with pytest.raises(RecipeError, match="flex takes heads of at least 16, and this model's have 8; set it to"):
+        choose(_model("llama", head_dim=8), "flex", HALF, cuda=True)
+    assert choose(_model("llama", head_dim=8), "auto", FULL, cuda=True) == SEGMENTS
 
 
 def test_without_triton_flex_says_so(installed: set[str]) -> None:

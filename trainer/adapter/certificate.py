@@ -75,17 +75,18 @@ def ask(recipe: Recipe, model: PreTrainedModel, ids: torch.Tensor) -> Asked | No
     training = model.training
     model.eval()
     with own_attention(model), library.turned_off(), lora_product.undone(model):
-        said = outputs(model, ids).cpu()
+        said = outputs(model, ids)
     model.train(training)
     return Asked(ids.tolist(), said)
 
 
 def outputs(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Of tokens [1, S] in float32: logits, or what a body without a head ends with."""
+    """Of tokens [1, S] in float32 on the host: logits, or what a body without a head ends with."""
+    ids = ids.to(model.device)
     more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     said = model(input_ids=ids, **more)
     found: torch.Tensor = said["logits"] if "logits" in said else said[0]
-    return found.float()
+    return found.float().cpu()
 
 
 def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -37,7 +37,8 @@ def main() -> None:
         # And in the layout of training, where bitsandbytes would take another one.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    ids = torch.tensor(asked["ids"])
+    # A base in 4 or 8 bits lies on a device where there is one.
+    ids = torch.tensor(asked["ids"], device=model.device)
     more = {"decoder_input_ids": ids} if config.is_encoder_decoder else {}
     with torch.no_grad():
         said = wrapped(input_ids=ids, **more)
@@ -45,7 +46,7 @@ def main() -> None:
     logits = said["logits"] if "logits" in said else said[0]
     # Some adapters stand before the row, and a model says something of their places too.
     logits = logits[:, -ids.shape[1] :] if logits.dim() == 3 else logits
-    np.save(sys.argv[2], logits.float().numpy())
+    np.save(sys.argv[2], logits.float().cpu().numpy())
 
 
 if __name__ == "__main__":

@@ -39,4 +39,6 @@ def _flex_lacking(needs: Needs) -> str | None:
         return "needs the package triton"
     if needs.dropout:
         return "has no attention dropout, which this model asks for"
+    if needs.head < flex_attention.LEAST:
+        return f"takes heads of at least {flex_attention.LEAST}, and this model's have {needs.head}"
     return None

@@ -15,6 +15,8 @@ from transformers import AttentionInterface
 
 from trainer.model.attention import Asked, Segments, interface, refused
 
+LEAST = 16
+"""Values of a head that its programs need."""
 FLEX = "shardtune_flex"
 """The name that transformers knows it by."""
 BLOCK = 128

@@ -58,6 +58,21 @@ def of_run(ended: Ended, recipe: Recipe, run: Path) -> dict[str, Any]:
         "environment": environment,
         "model_flops": _flops(recipe, run, plan, series),
         "series": series,
+        "result": _result(run, plan, summary),
+    }
+
+
+def _result(run: Path, plan: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run left: the loss of its best validation, what trained, the bytes of weights, the certificate."""
+    folder = next((run / name for name in ("adapter", "model") if (run / name).is_dir()), None)
+    if folder is None:
+        return None
+    best = summary["best"]
+    return {
+        "validation_loss": None if best is None else best["loss"],
+        "trainable": plan["parameters"]["trainable"],
+        "nbytes": sum(file.stat().st_size for file in folder.glob("*.safetensors")),
+        "difference": (summary["adapter"] or {}).get("difference"),
     }
 
 

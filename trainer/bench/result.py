@@ -123,6 +123,7 @@ def _row(suite: Suite, row: Row, runs: Sequence[Run], reference: Sequence[Run], 
         "processor_ratio": _ratio(steps, reference, suite.steps.warm_up, _Measured.processor_rate),
         "parity": _parity(runs, reference, suite.loss_tolerance),
         "plan": runs[0]["plan"],
+        "result": runs[0].get("result"),
         "packages": runs[0]["environment"]["packages"] if row.peer else None,
         "rounds": [
             {key: run[key] for key in ("wall_seconds", "startup_seconds", "memory_bytes", "series")} for run in runs

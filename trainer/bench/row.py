@@ -99,7 +99,7 @@ def _row(
     made = None
     if suite.rows is not None or overrides.get(ROWS):
         made = MadeRows.model_validate({**(suite.rows or MadeRows()).model_dump(), **(overrides.get(ROWS) or {})})
-    return Row(name, sweep, size, _merged(base, own), made, overrides.get(peer.KEY))
+    return Row(name, sweep, size, _merged(base, own), made, overrides.get(peer.KEY), saves=suite.results)
 
 
 def _merged(base: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,9 @@ class Suite(Settings):
     reference: str | dict[str, str] | None = None
     """The row that losses and rates are held against; labels of some axes of the matrix: for each row the one that has
     these, and its own of the others; null: none."""
+    results: bool = False
+    """Whether what each run leaves counts too: it is saved, and told by its validation, its parameters that train and
+    its bytes."""
     rounds: int = Field(3, ge=1)
     """How often each row is run; rounds are interleaved, A B C A B C."""
     steps: Steps = Field(default_factory=Steps)

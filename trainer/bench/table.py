@@ -31,8 +31,12 @@ COLUMNS = (
     "peak",
     "above imports",
     "loss",
+    "validation",
+    "train",
+    "saved",
+    "run",
 )
-_ON_A_TERMINAL = (0, 1, 3, 4, 6, 7, 8, 10)
+_ON_A_TERMINAL = (0, 1, 3, 4, 6, 7, 8, 10, 11, 12, 13, 14)
 """The columns that a terminal has room for."""
 Line = Sequence[str]
 
@@ -67,7 +71,18 @@ def _line(row: Mapping[str, Any]) -> Line:
         size(row["memory"]["peak"]["mean"]),
         size(row["memory"]["above_imports"]["mean"]),
         _loss(row),
+        *_left(row),
     )
+
+
+def _left(row: Mapping[str, Any]) -> Line:
+    """Validation, parameters that train, bytes of weights and seconds of a run whose result counts."""
+    left = row["result"]
+    if left is None:
+        return ("", "", "", "")
+    loss = left["validation_loss"]
+    seconds = row["rounds"][0]["wall_seconds"]
+    return "" if loss is None else f"{loss:.4f}", f"{left['trainable']:,}", size(left["nbytes"]), f"{seconds:,.0f} s"
 
 
 def _loss(row: Mapping[str, Any]) -> str:

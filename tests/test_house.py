@@ -113,6 +113,7 @@ BESIDE_ADAPTERS = (
     "adapted",
     "before_rows",
     "budget",
+    "card",
     "certificate",
     "finished",
     "lora_product",

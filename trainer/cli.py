@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from trainer import __version__
 from trainer.bench import command as bench
-from trainer.errors import EXIT_DONE, DataError, ProblemsError, ShardtuneError
+from trainer.errors import EXIT_DONE, DataError, Problem, ProblemsError, RecipeError, ShardtuneError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -198,11 +198,33 @@ def export(
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="The type of the weights; left out: `model.dtype`.", show_default=False),
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Another run with LoRA on the same base; again for more of them."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="W,W,...", help="Of RUN and of each --with; left out: equal ones.", show_default=False),
+    ] = None,
+    combine: Annotated[
+        Literal["linear", "cat", "ties", "dare_linear", "dare_ties"],
+        typer.Option(help="How peft puts adapters together; cat takes any ranks."),
+    ] = "linear",
+    density: Annotated[float, typer.Option(min=0.0, max=1.0, help="What ties and dare keep of each adapter.")] = 0.5,
 ) -> None:
     """Write a finished run in a form that other tools load."""
     from trainer import export as exporting
 
-    exporting.merged(run, out, dtype, typer.echo)
+    others = exporting.Others(tuple(beside or ()), _numbers("--weights", weights), combine, density)
+    exporting.merged(run, out, dtype, typer.echo, others)
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    """RecipeError where a list of numbers holds something else."""
+    try:
+        return tuple(float(one) for one in text.split(",")) if text else ()
+    except ValueError:
+        raise RecipeError([Problem(option, f"{text!r} is no list of numbers such as 0.7,0.3")]) from None
 
 
 @app.command(epilog="Example: shardtune schema > recipe.schema.json")

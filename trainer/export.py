@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer import finished
@@ -14,16 +15,27 @@ _OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "config.json"
 """What of an adapter's folder a whole model is without."""
 
 
-def merged(run: Path, out: Path | None, dtype: str | None, say: Say) -> Path:
+@dataclass(frozen=True)
+class Others:
+    """Runs on the same base whose adapters are put together with that of the run."""
+
+    runs: tuple[Path, ...] = ()
+    weights: tuple[float, ...] = ()
+    """Of the run itself and of each of them; none: all alike, 1 together."""
+    how: str = "linear"
+    density: float = 0.5
+
+
+def merged(run: Path, out: Path | None, dtype: str | None, say: Say, others: Others = Others()) -> Path:
     """The adapter of a run put into its base, as a folder that transformers loads; RecipeError where there is none."""
-    done = finished.open_run(run, [])
-    if done.result.name != "adapter":
-        raise RecipeError([Problem("RUN", f"{run} has no adapter: {done.result} is a whole model already")])
+    done = _with_adapter(run)
+    several = _several(others)
     target = out or run / "merged"
     if target.exists() and any(target.iterdir()) and not (target / "config.json").is_file():
         raise RecipeError([Problem("--out", f"{target} holds something else than a model; name another folder")])
-    say(f"Putting {done.result} into {done.recipe.model.name} ...")
-    made = merge.merge(done.recipe, done.result, len(done.tokenizer), dtype or done.recipe.model.dtype)
+    named = " and ".join(str(one) for one in (done.result, *(several.results if several else ())))
+    say(f"Putting {named} into {done.recipe.model.name} ...")
+    made = merge.merge(done.recipe, done.result, len(done.tokenizer), dtype or done.recipe.model.dtype, several)
     with written_whole(target) as unfinished:
         made.model.save_pretrained(unfinished)
         for file in done.result.iterdir():
@@ -35,3 +47,23 @@ def merged(run: Path, out: Path | None, dtype: str | None, say: Say) -> Path:
         kind = done.recipe.model.quantization
         say(f"{made.rounding:.1e} of that comes of computing with weights that were in {kind} as whole ones.")
     return target
+
+
+def _with_adapter(run: Path) -> finished.Finished:
+    done = finished.open_run(run, [])
+    if done.result.name != "adapter":
+        raise RecipeError([Problem("RUN", f"{run} has no adapter: {done.result} is a whole model already")])
+    return done
+
+
+def _several(others: Others) -> merge.Several | None:
+    """RecipeError where weights do not belong to runs."""
+    if not others.runs:
+        return None
+    count = 1 + len(others.runs)
+    weights = others.weights or (1 / count,) * count
+    if len(weights) != count:
+        message = f"holds {len(weights)} numbers for {count} adapters: one of RUN, and one for each --with"
+        raise RecipeError([Problem("--weights", message)])
+    results = tuple(_with_adapter(run).result for run in others.runs)
+    return merge.Several(results, weights, others.how, others.density)

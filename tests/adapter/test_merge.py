@@ -10,6 +10,7 @@ from adapter.test_certificate import IDS, saved, trained
 from transformers import AutoModelForCausalLM
 
 from trainer.adapter import merge
+from trainer.errors import RecipeError
 
 BASES = {"llama": ("llama", False), "tied": ("llama", True), "gpt2": ("gpt2", True)}
 
@@ -21,11 +22,14 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 KEYS: dict[str, dict[str, Any]] = {
-    "lora": {},
-    "dora": {"kind": "dora", "rslora": True},
-    "ia3": {"kind": "ia3", "r": 16},
-    "nf4": {"model": {"quantization": "nf4"}},
-    "int8": {"model": {"quantization": "int8"}},
+    "lora": {"r": 4},
+    "pissa": {"r": 4, "start": "pissa"},
+    "dora": {"kind": "dora", "r": 4, "rslora": True},
+    "ia3": {"kind": "ia3"},
+    "adalora": {"kind": "adalora", "first": 4, "r": 2},
+    "vera": {"kind": "vera", "r": 8},
+    "nf4": {"r": 4, "model": {"quantization": "nf4"}},
+    "int8": {"r": 4, "model": {"quantization": "int8"}},
 }
 QUICK = [("llama", "lora"), ("tied", "lora"), ("llama", "dora"), ("gpt2", "nf4")]
 OTHERS = [(base, kind) for base in BASES for kind in KEYS if (base, kind) not in QUICK]
@@ -58,7 +62,7 @@ def test_a_merged_model_says_what_the_run_says(bases: dict[str, Path], base: str
 
 
 def test_fewer_bits_are_told(bases: dict[str, Path], tmp_path: Path) -> None:
-    recipe, adapted = trained(bases["llama"])
+    recipe, adapted = trained(bases["llama"], r=4)
     saved(adapted, tmp_path / "adapter")
     adapted.model.config.save_pretrained(tmp_path / "adapter")
 
@@ -66,3 +70,38 @@ def test_fewer_bits_are_told(bases: dict[str, Path], tmp_path: Path) -> None:
 
     assert {weight.dtype for weight in made.model.parameters()} == {torch.bfloat16}
     assert 1e-4 < made.difference < 3e-2
+
+
+def test_several_adapters_are_put_together_by_their_weights(bases: dict[str, Path], tmp_path: Path) -> None:
+    folders = []
+    for name, seed in (("one", 0), ("other", 7)):
+        recipe, adapted = trained(bases["llama"], r=4, alpha=4)
+        with torch.no_grad():
+            for weight in adapted.model.parameters():
+                if weight.requires_grad:
+                    weight.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+        saved(adapted, tmp_path / name)
+        adapted.model.config.save_pretrained(tmp_path / name)
+        folders.append(tmp_path / name)
+    one, other = (merge.merge(recipe, folder, 257, "float32").model.state_dict() for folder in folders)
+    plain = AutoModelForCausalLM.from_pretrained(bases["llama"]).state_dict()
+
+    made = merge.merge(recipe, folders[0], 257, "float32", merge.Several((folders[1],), (0.7, 0.3), "cat"))
+
+    assert made.difference <= 1e-5
+    for name, weight in made.model.state_dict().items():
+        expected = plain[name] + 0.7 * (one[name] - plain[name]) + 0.3 * (other[name] - plain[name])
+        assert torch.allclose(weight, expected, atol=1e-6), name
+    for how in ("linear", "ties", "dare_linear", "dare_ties"):
+        found = merge.merge(recipe, folders[0], 257, "float32", merge.Several((folders[1],), (0.7, 0.3), how))
+        assert found.difference <= 1e-5
+
+
+def test_what_has_no_place_in_weights_is_told(bases: dict[str, Path], tmp_path: Path) -> None:
+    recipe, adapted = trained(bases["llama"], kind="prompt", tokens=3)
+    saved(adapted, tmp_path / "adapter")
+
+    with pytest.raises(
+        RecipeError, match=r"holds what stands before rows \(PROMPT_TUNING\), which no weights"
+    ):
+        merge.merge(recipe, tmp_path / "adapter", 257, "float32")

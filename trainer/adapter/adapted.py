@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 from trainer.adapter.budget import Budget
 
 Tensors = dict[str, torch.Tensor]
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+"""What peft reads of a folder."""
 
 
 @dataclass(frozen=True)

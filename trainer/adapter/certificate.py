@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from trainer import ranks
 from trainer.adapter import lora_product
-from trainer.adapter.adapted import Tensors
+from trainer.adapter.adapted import WEIGHTS, Tensors
 from trainer.adapter.finished import OF_HEADS
 from trainer.config.recipe import Recipe
 from trainer.data.formats import only_images
@@ -28,7 +28,6 @@ from trainer.model import quantize
 from trainer.model.attention import own_attention
 from trainer.model.load import head_for
 
-WEIGHTS = "adapter_model.safetensors"
 ALLOWED = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-2}
 """The norm of the difference of the stranger's outputs to ours, as a part of the norm of ours, that is allowed."""
 MOST_TOKENS = 64

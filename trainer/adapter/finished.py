@@ -1,5 +1,6 @@
 """The model of a finished run: its own weights, or those that its adapter stands on with the adapter beside them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging
 
 from trainer.adapter import before_rows
+from trainer.adapter.adapted import SETTINGS, WEIGHTS
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import quantize
@@ -36,16 +38,36 @@ def load_finished(recipe: Recipe, result: Path, tokens: int, device: torch.devic
 
 
 def _adapted(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[str, Any]) -> PreTrainedModel:
-    # Here, because peft takes two seconds to import.
-    from peft import PeftModel
-
-    wrapped: Any = PeftModel.from_pretrained(base_of(recipe, made, result, tokens, keys), str(result))
+    wrapped = put_on(recipe, base_of(recipe, made, result, tokens, keys), result)
     inner: PreTrainedModel = wrapped.get_base_model()
     if wrapped.active_peft_config.is_prompt_learning:
         # What made it in training is not there any more.
         made_before = wrapped.prompt_encoder["default"].embedding.to(inner.dtype)
         before_rows.attach(inner, made_before, wrapped.active_peft_config)
     return inner
+
+
+def put_on(recipe: Recipe, base: PreTrainedModel, result: Path) -> Any:
+    """The base with an adapter beside it, as peft's model; RecipeError where it was trained on another one, or the
+    folder lacks its weights.
+    """
+    # Here, because peft takes two seconds to import.
+    from peft import PeftModel
+
+    if not (result / WEIGHTS).is_file():
+        raise RecipeError([Problem("RUN", f"{result} has no {WEIGHTS}; put that file back, or train again")])
+    trained = json.loads((result / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    # A base may lie elsewhere by now, under its own name.
+    if recipe.model.name != trained and Path(recipe.model.name or "").name != Path(trained).name:
+        message = f"{recipe.model.name} is not what {result} was trained on, {trained}; leave it out"
+        raise RecipeError([Problem("model.name", message)])
+    try:
+        return PeftModel.from_pretrained(base, str(result))
+    except (RuntimeError, ValueError) as error:
+        # The first line only says that there are some.
+        said = (str(error).strip().splitlines() or [type(error).__name__])[:2][-1].strip()
+        message = f"{recipe.model.name} has other layers than what {result} was trained on, {trained}: {said}"
+        raise RecipeError([Problem("model.name", message)]) from error
 
 
 def base_of(recipe: Recipe, made: Any, result: Path, tokens: int, keys: dict[str, Any]) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from trainer.adapter.adapted import Adapted, Tensors
+from trainer.adapter.adapted import WEIGHTS, Adapted, Tensors
 from trainer.config.adapter import Targeted
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
@@ -147,5 +147,5 @@ def write(folder: Path, recipe: Recipe, config: Any, state: Tensors) -> Tensors:
     config.inference_mode = True
     config.save_pretrained(str(folder))
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(contiguous, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(contiguous, folder / WEIGHTS, {"format": "pt"})
     return contiguous

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 
 from trainer import ranks
-from trainer.adapter import certificate
+from trainer.adapter import card, certificate
 from trainer.adapter.adapted import Adapted
 from trainer.checkpoint.adapter_weights import save_adapter
 from trainer.checkpoint.weights import save_model
 from trainer.config.recipe import Recipe
 from trainer.data.batches import Window
 from trainer.engine.engine import Engine
+from trainer.model.load import head_for
 from trainer.tasks.heads import PREFIX, write_heads
 from trainer.tasks.objective import HasHeads, Objective, Sees
 
@@ -45,6 +46,9 @@ def save(
         if written is not None:
             issued = certificate.issue(recipe, unfinished, dict(written), len(tokenizer), adapted.model.config, asked)
             said = issued.to_json()
+            new = bool(recipe.model.add_tokens)
+            told = card.card(recipe, issued, head_for(recipe).__name__, new)
+            (unfinished / card.CARD).write_text(told, encoding="utf-8")
 
     if adapted.save is None:
         save_model(folder / "model", engine, adapted.model, words, beside)

@@ -14,7 +14,7 @@ from trainer.config.rules import RULES
 from trainer.config.task_rules import formats_fit_the_task
 from trainer.errors import Problem, RecipeError
 from trainer.launch import local, lock
-from trainer.plan import deepspeed_json, machine, parameters, trainable
+from trainer.plan import deepspeed_json, machine, parameters, quantized, trainable
 from trainer.plan import plan as plans
 from trainer.plan.files import write_text
 from trainer.plan.plan import Plan
@@ -28,7 +28,12 @@ def read(path: Path, overrides: Sequence[str], *, to_train: bool = True) -> Reci
     rules = RULES
     if not to_train:
         rules = (*(rule for rule in RULES if rule is not formats_fit_the_task), _formats_can_be_shown)
-    checks = (deepspeed_json.problems, lambda recipe: parameters.problems(recipe.model), trainable.problems)
+    checks = (
+        deepspeed_json.problems,
+        lambda recipe: parameters.problems(recipe.model),
+        quantized.problems,
+        trainable.problems,
+    )
     return load(path, overrides, checks=checks, rules=rules)
 
 

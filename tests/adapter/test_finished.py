@@ -45,9 +45,7 @@ def test_another_base_is_told_by_its_name(made: tuple[Recipe, Path], tmp_path: P
     recipe, folder = made
     other = a_model.save(tmp_path / "gpt", "gpt2")
 
-    with pytest.raises(
-        RecipeError, match=r"model\.name: .*gpt is not what .*adapter was trained on, .*llama"
-    ):
+    with pytest.raises(RecipeError, match=r"model\.name: .*gpt is not what .*adapter was trained on, .*llama"):
         loaded(on(recipe, other), folder)
 
 

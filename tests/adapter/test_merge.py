@@ -101,7 +101,5 @@ def test_what_has_no_place_in_weights_is_told(bases: dict[str, Path], tmp_path: 
     recipe, adapted = trained(bases["llama"], kind="prompt", tokens=3)
     saved(adapted, tmp_path / "adapter")
 
-    with pytest.raises(
-        RecipeError, match=r"holds what stands before rows \(PROMPT_TUNING\), which no weights"
-    ):
+    with pytest.raises(RecipeError, match=r"holds what stands before rows \(PROMPT_TUNING\), which no weights"):
         merge.merge(recipe, tmp_path / "adapter", 257, "float32")

@@ -10,6 +10,7 @@ import torch
 from runs.command import metrics, read_json, shardtune, write_recipe
 from runs.engines import ENGINES
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 KINDS = {
     "nf4": {"quantization": "nf4"},
@@ -82,3 +83,51 @@ def test_a_quantized_base_alone_is_refused(tmp_path: Path, base: Path) -> None:
 
     assert refused.returncode == 2
     assert "weights in nf4 do not train; set adapter.kind: lora, or quantization to none" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that was saved in 4 bits."""
+    folder = tmp_path_factory.mktemp("stored")
+    plain = a_model.save(folder / "plain", tied=False)
+    told = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32, quantization_config=told)
+    model.save_pretrained(folder / "llama")
+    AutoTokenizer.from_pretrained(plain).save_pretrained(folder / "llama")
+    return folder / "llama"
+
+
+def test_a_base_that_was_saved_in_4_bits_trains_and_is_merged(tmp_path: Path, stored: Path) -> None:
+    recipe = recipe_of(tmp_path / "own", stored, "torch", "nf4")
+    run(recipe)
+    folder = tmp_path / "own" / "run"
+
+    losses = [event["loss"] for event in metrics(folder, "validation")]
+    assert losses[-1] < losses[0] - 0.3
+    assert read_json(folder / "summary.json")["adapter"]["difference"] <= 1e-5
+    merged = shardtune("export", str(folder), "--to", "merged")
+    assert merged.returncode == 0, merged.stderr
+    found = AutoModelForCausalLM.from_pretrained(folder / "merged")
+    assert {weight.dtype for weight in found.parameters()} == {torch.float32}
+    difference = float(merged.stdout.split("Its outputs differ by ")[1].split()[0])
+    assert difference <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("model.quantization=none",), "model.quantization: is none, and {base} was saved in nf4; set it to nf4"),
+        (("model.quantization=int8",), "model.quantization: is int8, and {base} was saved in nf4; set it to nf4"),
+        (("model.double_quantization=true",), "{base} was saved without it; set it to false"),
+        (("adapter.start=loftq",), "adapter.start: loftq looks at whole weights, and {base} was saved in nf4"),
+    ],
+)
+def test_a_recipe_that_says_otherwise_is_told(
+    tmp_path: Path, stored: Path, settings: tuple[str, ...], message: str
+) -> None:
+    recipe = recipe_of(tmp_path / "own", stored, "torch", "nf4")
+
+    done = shardtune("train", str(recipe), *settings)
+
+    assert done.returncode == 2
+    assert message.format(base=stored) in done.stderr

@@ -1,5 +1,6 @@
 """An adapter put into the weights that it stands on, by peft, and how far what comes out is from what was trained."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from trainer.adapter.finished import base_of, put_on
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model.load import DTYPES, head_for
+from trainer.plan import quantized
 
 PROBE = 64
 """Tokens, drawn at random, that both models are asked about."""
@@ -81,8 +83,12 @@ def merge(recipe: Recipe, result: Path, tokens: int, dtype: str, several: Severa
     rounding = distance(outputs(unmerged, ids), said) if recipe.model.quantization != "none" else None
     model: PreTrainedModel = unmerged.merge_and_unload(safe_merge=True)
     if recipe.model.quantization != "none":
-        plain = recipe.model_copy(update={"model": recipe.model.model_copy(update={"quantization": "none"})})
-        model = _as_it_was(model, base_of(plain, made, result, tokens, {"dtype": torch.float32, **trusted}))
+        if quantized.saved(recipe.model)[0] != "none":
+            plain = _whole(made, model)
+        else:
+            unstored = recipe.model_copy(update={"model": recipe.model.model_copy(update={"quantization": "none"})})
+            plain = base_of(unstored, made, result, tokens, {"dtype": torch.float32, **trusted})
+        model = _as_it_was(model, plain)
     model = model.to(DTYPES[dtype])
     model.config.dtype = DTYPES[dtype]
     return Merged(model, distance(outputs(model, ids), said), rounding)
@@ -122,6 +128,15 @@ def _put_together(recipe: Recipe, wrapped: Any, several: Several) -> None:
     wrapped.set_adapter("together")
     for name in names:
         wrapped.delete_adapter(name)
+
+
+def _whole(made: Any, model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same configuration in float32, of one that was saved in fewer bits."""
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    found: PreTrainedModel = made.from_config(config, dtype=torch.float32)
+    return found.eval()
 
 
 def _as_it_was(model: PreTrainedModel, plain: PreTrainedModel) -> PreTrainedModel:

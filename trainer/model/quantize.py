@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from trainer.config.recipe import Recipe
+from trainer.plan import quantized
 
 HEADS = ("lm_head", "score", "classifier", "classification_head", "qa_outputs", "cls", "embed_out", "pooler")
 """Names of heads, which are never quantized."""
@@ -15,10 +16,12 @@ _SWITCH = "support_avx512bf16_for_cpu"
 
 
 def keys(recipe: Recipe) -> dict[str, Any] | None:
-    """Those of transformers' BitsAndBytesConfig; None for a base in `model.dtype`."""
+    """Those of transformers' BitsAndBytesConfig; None for a base in `model.dtype`, and for one that was saved in fewer
+    bits, which knows its own.
+    """
     model = recipe.model
     skipped = {"llm_int8_skip_modules": [*HEADS, *model.quantization_skip]}
-    if model.quantization == "none":
+    if model.quantization == "none" or quantized.saved(model)[0] != "none":
         return None
     if model.quantization == "int8":
         return {"load_in_8bit": True, **skipped}

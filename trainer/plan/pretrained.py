@@ -46,6 +46,20 @@ def settings(path: Path) -> dict[str, Any]:
     return _json(path / _CONFIG)
 
 
+def stored(path: Path) -> tuple[str, bool]:
+    """How the weights of a folder lie there: none, as a value of `model.quantization`, or a method that is none of
+    these; and whether their scales are quantized too.
+    """
+    told = settings(path).get("quantization_config") or {}
+    if not told:
+        return "none", False
+    if told.get("load_in_8bit"):
+        return "int8", False
+    if told.get("load_in_4bit"):
+        return str(told.get("bnb_4bit_quant_type", "fp4")), bool(told.get("bnb_4bit_use_double_quant"))
+    return str(told.get("quant_method", "unknown")), False
+
+
 def shapes(path: Path) -> dict[str, tuple[int, ...]] | None:
     """Name and shape of every tensor in the model's safetensors files; None where its weights are pickled.
 

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from trainer.config.adapter import Lora
 from trainer.config.model import Model
+from trainer.config.recipe import Recipe
+from trainer.errors import Problem
 from trainer.parameter import Parameter
+from trainer.plan import parameters, pretrained
 
 BLOCK, OF_SCALES = 64, 256
 """Values that share a scale in 4 bits, and scales that share one of their own with double quantization."""
@@ -12,6 +16,36 @@ _CODE = 16 * 4
 _SCALES_CODE = 256 * 4 + 4
 """The same of scales in 8 bits, and their mean."""
 _WIDE = ("head", "embeddings", "norms", "pooler")
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """Where a base was saved in fewer bits than the recipe says, or in others, as far as this machine can see."""
+    model = recipe.model
+    if model.name is None or parameters.problems(model):
+        return []
+    kind, double = saved(model)
+    if kind == "none":
+        return []
+    where = "model.quantization"
+    if kind not in ("nf4", "fp4", "int8"):
+        message = f"{model.name} was saved in {kind}, which does not train here; name what it was made of"
+        return [Problem(where, message)]
+    if model.quantization != kind:
+        return [Problem(where, f"is {model.quantization}, and {model.name} was saved in {kind}; set it to {kind}")]
+    if model.double_quantization != double:
+        own = "true" if double else "false"
+        message = f"{model.name} was saved {'with' if double else 'without'} it; set it to {own}"
+        return [Problem("model.double_quantization", message)]
+    if isinstance(recipe.adapter, Lora) and recipe.adapter.start == "loftq":
+        message = f"loftq looks at whole weights, and {model.name} was saved in {kind}; set it to default"
+        return [Problem("adapter.start", message)]
+    return []
+
+
+def saved(model: Model) -> tuple[str, bool]:
+    """How the base lies on the disk, as `pretrained.stored` tells; none where it lies on no disk yet."""
+    folder = pretrained.folder(model)
+    return ("none", False) if folder is None else pretrained.stored(folder)
 
 
 def is_quantized(model: Model, one: Parameter) -> bool:

@@ -73,7 +73,7 @@ class Made:
         self.engine.prepare(self.module, wanted.optimizer)
 
     def window(self) -> Window:
-        layout = Layout(global_=ROWS, micro=MICRO, packing=True, micro_tokens=MICRO * 25, pad=0)
+        layout = Layout(global_=ROWS, micro=MICRO, packing=self.recipe.data.packing, micro_tokens=MICRO * 25, pad=0)
         return Windows(rows(self.new), layout, rank=ranks.rank(), ranks=ranks.world_size(), seed=None).window(0)
 
     def backward(self) -> None:
@@ -122,10 +122,10 @@ def probe(model: Any) -> torch.Tensor:
 
 
 def _let_b_be_something(model: torch.nn.Module) -> None:
-    """B begins as zero, which would hide A's gradient."""
+    """B begins as zero, which would hide A's gradient; so do parts of other methods."""
     draw = torch.Generator().manual_seed(11)
-    for name, one in model.named_parameters():
-        if "lora_B" in name:
+    for one in model.parameters():
+        if one.requires_grad and one.numel() and not one.any():
             one.data.copy_(0.1 * torch.randn(one.shape, generator=draw))
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.adapter.adapted import WEIGHTS, Adapted, Tensors
-from trainer.config.adapter import Targeted
+from trainer.config.adapter import OfPeft, Targeted
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
@@ -80,7 +80,10 @@ def wrap(
     config = configure(Targets(task_of(recipe), names, transposed))
     # What is drawn is equal on all ranks, however many there are.
     torch.manual_seed(recipe.train.seed)
-    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # Some look at the shapes of weights, which ZeRO-3 hides.
+    looked_at = [model.get_submodule(name).weight for name in names] if isinstance(recipe.adapter, OfPeft) else []
+    with gather_params_ctx(looked_at, modifier_rank=None):
+        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     begin(wrapped)
     # peft lets gradients flow into the embeddings for reentrant checkpointing, which is not used.
     model.disable_input_require_grads()

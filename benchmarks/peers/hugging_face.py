@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from work import LINEAR, Work
 
@@ -41,7 +41,9 @@ def tokenizer(work: Work) -> PreTrainedTokenizerBase:
 
 def model(work: Work) -> PreTrainedModel:
     """The model; where only its last layers train, the others are frozen."""
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, work.weights))
+    stored = {} if work.quantized is None else {"quantization_config": BitsAndBytesConfig(**work.quantized)}
+    dtype = getattr(torch, work.weights)
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(work.model, dtype=dtype, **stored)
     if work.last is not None:
         layers = loaded.config.num_hidden_layers
         trained = tuple(f"model.layers.{layer}." for layer in range(layers - work.last, layers))

@@ -12,9 +12,17 @@ import venv
 from trainer.bench.peer import ENVIRONMENTS
 
 TORCH = "torch==2.13.0"
+BITSANDBYTES = "bitsandbytes==0.50.2"
 PACKAGES = {
-    "transformers": ["transformers==5.23.0", "accelerate==1.15.0", "peft==0.21.2", "datasets==5.2.0"],
-    "trl": ["trl==1.16.0", "transformers==5.23.0", "accelerate==1.15.0", "peft==0.21.2", "datasets==5.2.0"],
+    "transformers": ["transformers==5.23.0", "accelerate==1.15.0", "peft==0.21.2", "datasets==5.2.0", BITSANDBYTES],
+    "trl": [
+        "trl==1.16.0",
+        "transformers==5.23.0",
+        "accelerate==1.15.0",
+        "peft==0.21.2",
+        "datasets==5.2.0",
+        BITSANDBYTES,
+    ],
     "llamafactory": ["llamafactory==0.9.5"],
     "torchtune": ["torchtune==0.6.1", "torchao==0.9.0"],
     "litgpt": ["litgpt==0.5.13", "requests", "jsonargparse[signatures]", "safetensors"],

@@ -6,7 +6,7 @@ from probe import Probe
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening, Trainer, TrainingArguments, set_seed
 from work import read
 
-work = read()
+work = read(quantizes=True)
 words = tokenizer(work)
 probe = Probe(work.folder, len(words), -1 if work.packed else words.pad_token_id)
 

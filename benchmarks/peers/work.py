@@ -40,6 +40,8 @@ class Work:
     """Activation checkpointing of every layer."""
     last: int | None
     """Only so many of the last layers train."""
+    quantized: dict[str, Any] | None
+    """Keys of BitsAndBytesConfig for a frozen base in 4 bits."""
     seed: int
 
     @property
@@ -61,8 +63,8 @@ class Work:
         return content
 
 
-def read() -> Work:
-    """The work that this process was started for."""
+def read(*, quantizes: bool = False) -> Work:
+    """The work that this process was started for; `quantizes`: whether its trainer does so by bitsandbytes."""
     recipe, folder = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2])
     model, data, train, batch = (recipe[name] for name in ("model", "data", "train", "batch"))
     optimizer, adapter, strategy = (recipe[name] for name in ("optimizer", "adapter", "strategy"))
@@ -80,6 +82,8 @@ def read() -> Work:
     for key, (value, wanted) in told.items():
         if value != wanted:
             refuse(f"{key} is {value}; the comparison is made for {wanted}")
+    if model["quantization"] not in (("none", "nf4", "fp4") if quantizes else ("none",)):
+        refuse(f"model.quantization is {model['quantization']}; the comparison is not made for it with this trainer")
     last = _last(strategy)
     precision = model["dtype"] if train["precision"] == "auto" else train["precision"]
     lora = {"r": adapter["r"], "alpha": adapter["alpha"]} if adapter["kind"] == "lora" else None
@@ -98,8 +102,20 @@ def read() -> Work:
         lora=lora,
         recomputes=train["checkpointing"] == "full",
         last=last,
+        quantized=_quantized(model),
         seed=train["seed"],
     )
+
+
+def _quantized(model: dict[str, Any]) -> dict[str, Any] | None:
+    if model["quantization"] == "none":
+        return None
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": model["quantization"],
+        "bnb_4bit_use_double_quant": model["double_quantization"],
+        "bnb_4bit_compute_dtype": model["dtype"],
+    }
 
 
 def _last(strategy: dict[str, Any]) -> int | None:

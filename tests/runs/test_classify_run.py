@@ -199,6 +199,7 @@ def test_the_mean_of_all_tokens_is_read_too(tmp_path: Path) -> None:
     assert [row["label"] for row in pooled.predict([row["text"] for row in rows()])] == labels
 
 
+@pytest.mark.slow
 def test_one_of_several_labels_is_said_from_the_threshold_on(tmp_path: Path) -> None:
     path = tmp_path / "several.jsonl"
     several = [

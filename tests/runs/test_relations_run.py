@@ -101,6 +101,7 @@ def test_transformers_and_a_product_say_the_same(finished: Path) -> None:
     assert settings["labels"][int(logits.argmax())] == said
 
 
+@pytest.mark.slow
 def test_an_adapter_keeps_its_head(finished: Path, tmp_path: Path) -> None:
     model = {"name": str(finished / "model"), "config": None, "tokenizer": None}
     sections = {"model": model, "adapter": {"kind": "lora", "r": 8}, "optimizer": {"lr": 1e-2}, **ENGINES["ddp"]}

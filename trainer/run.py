@@ -96,7 +96,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
         adapted = METHODS[recipe.adapter.kind](body, recipe, tokenizers.new_tokens(recipe, tokenizer))
         since = (course := Course(recipe, adapted.model)).enter(saved.get("phase", 0))
         resting = ranks.resident_memory()
-        module = modules.build(recipe, plan, task, adapted, engine, say, since)
+        module = modules.build(recipe, plan, task, adapted, engine, say, since, None if newest else windows)
         state = _state(plan, newest, engine, say)
         modules.compare_forward(module, window := windows.window(state.step), engine, say)
         if recipe.train.checkpointing == "auto":

@@ -100,6 +100,12 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "adapter.start: loftq needs model.quantization: nf4 or fp4, not none; set that, or leave this out",
         ),
     ],
+    "what_looks_at_inputs_has_a_whole_model": [
+        (
+            {"adapter": {"kind": "lora", "start": "eva"}, "engine": {"zero": 3}},
+            "adapter.start: eva looks at a whole model before the first step, which ZeRO-3 shares out; set engine.zero",
+        ),
+    ],
     "ranks_are_let_go_in_the_middle": [
         (
             {"adapter": {"kind": "adalora", "begin": 0.5, "end": 0.5}},

@@ -1,6 +1,7 @@
 """LoRA: a product of two thin matrices beside each target (Hu et al. 2021, arXiv 2106.09685), by peft."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -29,7 +30,8 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     def configure(targets: Targets) -> Any:
         return configured(settings, targets, **begins)
 
-    return wrap(model, recipe, new_tokens, configure, begun, starts.less_the_start if taken_out else None)
+    adapted = wrap(model, recipe, new_tokens, configure, begun, starts.less_the_start if taken_out else None)
+    return replace(adapted, look=starts.look) if settings.start == "eva" else adapted
 
 
 def configured(settings: Thin, targets: Targets, **more: Any) -> Any:

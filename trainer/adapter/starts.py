@@ -5,6 +5,8 @@ and train it, so that the weights below are others. What is saved is the differe
 rank, and stands on the weights as they were.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from trainer import ranks
 from trainer.adapter.adapted import Tensors
 from trainer.config.model import Model
+from trainer.data.batches import Batch
 from trainer.errors import Problem, RecipeError
 from trainer.kernels.vendor import bitsandbytes
 from trainer.plan import pretrained
 from trainer.plan.adapter_parameters import is_transposed
 
-BY_PEFT = {"default": True, "pissa": "pissa_niter_16", "olora": "olora", "loftq": True}
-"""What peft calls the starts; it makes up for quantization afterwards."""
+BY_PEFT = {"default": True, "pissa": "pissa_niter_16", "olora": "olora", "loftq": True, "eva": True}
+"""What peft calls the starts; loftq and eva come afterwards."""
+MOST_TOKENS = 512
+"""Of a micro-batch, whose inputs eva looks at."""
 _A, _B = "lora_A", "lora_B"
 
 
@@ -86,6 +92,54 @@ class _Whole:
         own = next(one for one in (name, name.partition(".")[2]) if one in self.files)
         found: torch.Tensor = _opened(self.files[own]).get_tensor(own)
         return found
+
+
+@torch.no_grad()
+def look(module: nn.Module, batches: Sequence[Batch], device: torch.device) -> None:
+    """EVA (Paischer et al. 2024, arXiv 2410.07170; ranks stay as they are): A begins as the largest right singular
+    vectors of what enters each target, over all micro-batches; all ranks call it, and rank 0's are everybody's.
+    """
+    layers = [one for one in _layers(module) if one.lora_A["default"].weight.requires_grad]
+    if ranks.is_main():
+        seen: dict[int, torch.Tensor] = {}
+        for batch in batches:
+            _look_at(module, batch.to(device), layers, seen)
+        found = [_directions(layer, seen.get(index)) for index, layer in enumerate(layers)]
+    for layer, one in zip(layers, ranks.broadcast(found if ranks.is_main() else None), strict=True):
+        weight = layer.lora_A["default"].weight
+        weight.copy_(one)
+
+
+def _look_at(module: nn.Module, batch: Batch, layers: Sequence[Any], seen: dict[int, torch.Tensor]) -> None:
+    """Adds what enters layers to the singular vectors, each times its value, of what entered them before: [R, in]."""
+    mask = None if batch.attention_mask is None else batch.attention_mask.bool()
+
+    def add(index: int, layer: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        given = inputs[0]
+        # Of padded rows the tokens alone.
+        rows = given[mask] if mask is not None and given.shape[:2] == mask.shape else given.flatten(0, -2)
+        held = seen.get(index)
+        own = rows[:MOST_TOKENS].float()
+        _, values, right = torch.linalg.svd(own if held is None else torch.cat([held, own]), full_matrices=False)
+        seen[index] = values[: layer.r["default"], None] * right[: layer.r["default"]]
+
+    hooks = [layer.register_forward_pre_hook(partial(add, index)) for index, layer in enumerate(layers)]
+    training = module.training
+    module.eval()
+    try:
+        module(batch)
+    finally:
+        module.train(training)
+        for hook in hooks:
+            hook.remove()
+
+
+def _directions(layer: Any, seen: torch.Tensor | None) -> torch.Tensor:
+    """[R, in] of length 1; what was drawn stays where fewer tokens came by than there are ranks."""
+    weight: torch.Tensor = layer.lora_A["default"].weight.detach().cpu().clone()
+    if seen is not None:
+        weight[: len(seen)] = (seen / seen.norm(dim=1, keepdim=True).clamp(min=1e-12)).to("cpu", weight.dtype)
+    return weight
 
 
 def _opened(file: Path) -> Any:

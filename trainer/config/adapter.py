@@ -46,10 +46,11 @@ class Lora(Thin):
 
     kind: Literal["lora"]
     """A product of two thin matrices beside each target."""
-    start: Literal["default", "pissa", "olora", "loftq"] = "default"
+    start: Literal["default", "pissa", "olora", "loftq", "eva"] = "default"
     """What the two matrices begin as. default: a random one and zero; pissa: the largest singular directions of the
     target, which keeps the others (Meng et al. 2024); olora: its QR decomposition (Büyükakyüz 2024); loftq: what a base
-    in 4 bits lacks of the whole one, as far as their rank reaches (Li et al. 2023)."""
+    in 4 bits lacks of the whole one, as far as their rank reaches (Li et al. 2023); eva: the directions of what enters
+    each target in the first step (Paischer et al. 2024), and zero."""
 
 
 class Dora(Thin):

@@ -80,6 +80,14 @@ def a_start_fits_the_base(recipe: Recipe) -> Problem | None:
     return Problem("adapter.start", message)
 
 
+def what_looks_at_inputs_has_a_whole_model(recipe: Recipe) -> Problem | None:
+    """EVA looks at rows before the engine has the model, which ZeRO-3 shares out as it is loaded."""
+    if isinstance(recipe.adapter, Lora) and recipe.adapter.start == "eva" and recipe.engine.zero == 3:
+        message = "eva looks at a whole model before the first step, which ZeRO-3 shares out; set engine.zero to 2"
+        return Problem("adapter.start", f"{message}, or this to default")
+    return None
+
+
 def ranks_are_let_go_in_the_middle(recipe: Recipe) -> Problem | None:
     """AdaLoRA lets ranks go in the middle of a run, by gradients that are there before each step."""
     adapter = recipe.adapter
@@ -112,6 +120,7 @@ ADAPTER_RULES = (
     new_tokens_have_an_adapter_that_keeps_them,
     what_stands_before_rows_has_rows_of_its_own,
     a_start_fits_the_base,
+    what_looks_at_inputs_has_a_whole_model,
     ranks_are_let_go_in_the_middle,
     a_method_of_peft_stands_on_whole_weights,
 )

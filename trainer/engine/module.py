@@ -1,7 +1,7 @@
 """Body, head and loss as one module that an engine trains, in the fastest form that computes the same."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from trainer.adapter import lora_product
 from trainer.adapter.adapted import Adapted
 from trainer.config.adapter import Thin
 from trainer.config.recipe import Recipe
-from trainer.data.batches import Window
+from trainer.data.batches import Batch, Steps, Window
 from trainer.engine.engine import Engine
 from trainer.errors import Problem, RecipeError
 from trainer.kernels import library
@@ -28,6 +28,7 @@ from trainer.strategy.course import Since
 from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
+Look = Callable[[nn.Module, Sequence[Batch], torch.device], None]
 
 
 def build(
@@ -38,8 +39,11 @@ def build(
     engine: Engine,
     say: Say,
     since: Since = NO_PHASES,
+    begins: Steps | None = None,
 ) -> nn.Module:
-    """The module, which the engine has taken; `since` is as the engine says."""
+    """The module, which the engine has taken; `since` is as the engine says, `begins` the steps of a run that begins,
+    None where one goes on.
+    """
     model = adapted.model
     compute = DTYPES[plan.precision] if plan.precision != recipe.model.dtype else None
     module = objective.module(model, compute, whole=engine.shards.whole)
@@ -54,6 +58,8 @@ def build(
         lora_product.fuse(model)
     _kernels(recipe, model, engine.device, say, compiled=compiled)
     checkpointing.set_up(model, recipe.train.checkpointing)
+    if adapted.look and begins:
+        _look(adapted.look, module, begins.window(0), engine)
     settings = rates.settings_of(recipe)
     engine.prepare(module, settings, since)
     if adapted.budget is not None:
@@ -62,6 +68,14 @@ def build(
     if recipe.strategy.kind != "full" or len(rates_of(recipe, module)) > 1:
         say(trained(recipe, module))
     return module
+
+
+def _look(look: Look, module: nn.Module, window: Window, engine: Engine) -> None:
+    """Lets an adapter begin by rows; RecipeError where the model is shared out already."""
+    if not engine.shards.whole:
+        message = "eva looks at a whole model, which ZeRO-3 shares out; set engine.zero to 2, or this to default"
+        raise RecipeError([Problem("adapter.start", message)])
+    look(module.to(engine.device), window.batches, engine.device)
 
 
 def trained(recipe: Recipe, module: nn.Module) -> str:

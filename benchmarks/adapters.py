@@ -6,6 +6,7 @@ python benchmarks/adapters.py --table    prints that file as the table of benchm
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,8 @@ def _run(scratch: Path, base: Path, adapter: str, engine: str, stored: str) -> P
 
 def _why(said: str) -> str:
     """The line of an error that names a key, or the first one."""
-    lines = [line.strip(" -") for line in said.splitlines() if line.strip()]
+    # Where the key stands in a file that is gone by then says nothing.
+    lines = [re.sub(r" \(\S+, line \d+\)", "", line.strip(" -")) for line in said.splitlines() if line.strip()]
     return next((line for line in lines if ": " in line and "." in line.partition(":")[0]), lines[0] if lines else "")
 
 

@@ -73,3 +73,15 @@ def test_targets_that_fit_nothing_are_told_before_anything_starts(finished: Path
     assert refused.returncode == 2
     assert "did you mean q_proj?" in refused.stderr
     assert not output.exists()
+
+
+def test_dora_is_evaluated_and_saved_from_shared_weights(tmp_path: Path) -> None:
+    model = {"config": None, "tokenizer": None, "name": str(a_model.save(tmp_path / "base")), "dtype": "float32"}
+    sections = {"model": model, "adapter": {"kind": "dora", "r": 4}, "optimizer": {"lr": 2e-2}}
+
+    done = shardtune("train", str(write_recipe(tmp_path, **ENGINES["zero3"], **sections)))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["adapter"]["difference"] <= 1e-5
+    assert summary["best"]["loss"] < metrics(tmp_path / "run", "validation")[0]["loss"] - 0.1

@@ -2,6 +2,10 @@
 2402.09353), by peft.
 """
 
+from functools import partial
+from typing import Any
+
+from torch import nn
 from transformers import PreTrainedModel
 
 from trainer.adapter import lora
@@ -15,4 +19,28 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     """The frozen model with DoRA beside its targets."""
     settings = recipe.adapter
     assert isinstance(settings, Dora), "the table of methods goes by kind"
-    return wrap(model, recipe, new_tokens, lambda targets: lora.configured(settings, targets, use_dora=True))
+    adapted = wrap(model, recipe, new_tokens, lambda targets: lora.configured(settings, targets, use_dora=True))
+    _keep_weights_where_norms_are_taken(model)
+    return adapted
+
+
+def _keep_weights_where_norms_are_taken(model: nn.Module) -> None:
+    """ZeRO-3 lets the weight of a target go as soon as its product is there; its norm is taken after that."""
+    for module in model.modules():
+        lengths = getattr(module, "lora_magnitude_vector", {})
+        if "default" in lengths and hasattr(module.base_layer.weight, "ds_id"):
+            one = lengths["default"]
+            one.forward = partial(_forward, one.forward)
+
+
+def _forward(forward: Any, *args: Any, **kwargs: Any) -> Any:
+    looked_at = [kwargs[name].weight for name in ("base_layer", "lora_A", "lora_B")]
+    gone = [weight for weight in looked_at if weight.ds_status.name == "NOT_AVAILABLE"]
+    for weight in gone:
+        weight.all_gather(param_list=[weight])
+    try:
+        return forward(*args, **kwargs)
+    finally:
+        for weight in gone:
+            if weight.ds_status.name == "AVAILABLE" and not weight.ds_active_sub_modules:
+                weight.partition(param_list=[weight], has_been_updated=False)

@@ -26,10 +26,10 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
 
 def _keep_weights_where_norms_are_taken(model: nn.Module) -> None:
     """ZeRO-3 lets the weight of a target go as soon as its product is there; its norm is taken after that."""
-    for module in model.modules():
-        lengths = getattr(module, "lora_magnitude_vector", {})
-        if "default" in lengths and hasattr(module.base_layer.weight, "ds_id"):
-            one = lengths["default"]
+    layers: list[Any] = [one for one in model.modules() if "default" in getattr(one, "lora_magnitude_vector", {})]
+    for layer in layers:
+        if hasattr(layer.base_layer.weight, "ds_id"):
+            one = layer.lora_magnitude_vector["default"]
             one.forward = partial(_forward, one.forward)
 
 

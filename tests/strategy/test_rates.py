@@ -87,6 +87,24 @@ def test_parts_have_factors_of_their_own() -> None:
     assert {scale for name, scale in found.items() if "layers" in name} == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("model.layers.0.self_attn.q_proj.lora_A.default.weight", 3.0),
+        ("model.layers.0.self_attn.q_proj.lora_B.default.weight", 16.0),
+        ("model.layers.0.self_attn.q_proj.ia3_l.default", 3.0),
+        ("model.layers.1.mlp.up_proj.oft_R.default.weight", 3.0),
+        ("prompt_encoder.embedding.weight", 3.0),
+        ("score.modules_to_save.default.weight", 5.0),
+        ("model.layers.0.self_attn.q_proj.base_layer.weight", 1.0),
+    ],
+)
+def test_what_an_adapter_adds_has_its_factor(name: str, scale: float) -> None:
+    settings = Optimizer(rates={"adapter": 3.0, "lora_b": 16.0, "head": 5.0, "embeddings": 0.5})
+
+    assert rates(settings, [parameter(name, (4, 4))])[name].scale == scale
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, 0.8), (0.6, 0.6)])
 def test_a_discriminative_strategy_brings_a_decay_along(given: float | None, expected: float) -> None:
     recipe = a_recipe.recipe(

@@ -1,5 +1,6 @@
 """What the learning rate of each parameter is of `optimizer.lr`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from trainer.config.strategy import Discriminative
 from trainer.parameter import Parameter
 from trainer.strategy.layers import Layers, is_below
 
-_ADAPTER, _LORA_B = ".lora_", ".lora_B."
+_LORA_B = ".lora_B."
+_ADAPTER = re.compile(r"(?<!modules_to_save)\.default(?:\.|$)|(?:^|\.)prompt_encoder\.")
+"""peft's name of what it adds, but for heads that train beside their frozen copies; and what stands before rows."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ def _rate(settings: Optimizer, one: Parameter, layers: Layers, decay: float) -> 
     scale = decay**below
     if one.part == "head":
         scale *= settings.rates.get("head", 1.0)
-    elif part == "embeddings":
+    elif part == "embeddings" and not _ADAPTER.search(one.name):
         scale *= settings.rates.get("embeddings", 1.0)
     if _LORA_B in one.name and "lora_b" in settings.rates:
         words.append("lora_b")
         scale *= settings.rates["lora_b"]
-    elif _ADAPTER in one.name and "adapter" in settings.rates:
+    elif _ADAPTER.search(one.name) and "adapter" in settings.rates:
         words.append("adapter")
         scale *= settings.rates["adapter"]
     same = decay == 1.0 and part == "layer"

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from trainer.adapter.methods import METHODS
 from trainer.data.batches import Batch
+from trainer.errors import RecipeError
 from trainer.model import quantize
 from trainer.tasks.causal_lm import CausalLM
 
@@ -46,6 +47,25 @@ def test_a_part_is_taken_out_and_put_beside(base: Path, start: str) -> None:
         values = torch.linalg.svdvals(whole.double())
         left = torch.linalg.svdvals(layer.base_layer.weight.detach().double())
         assert torch.allclose(left[: len(values) - 4], values[4:], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ({"kind": "lora", "r": 4, "start": "olora"}, r"adapter\.start: peft has no olora for layers that hold"),
+        (
+            {"kind": "oft", "block": 8},
+            r"adapter\.kind: peft has no oft for layers that hold their matrix as \[in, out\]",
+        ),
+    ],
+    ids=str,
+)
+def test_what_peft_lacks_for_gpt2_is_told(tmp_path: Path, adapter: dict[str, Any], message: str) -> None:
+    base = a_model.save(tmp_path / "gpt2", "gpt2")
+    recipe = a_recipe.recipe(model={"name": str(base), "dtype": "float32"}, adapter=adapter)
+
+    with pytest.raises(RecipeError, match=message):
+        METHODS[adapter["kind"]](AutoModelForCausalLM.from_pretrained(base), recipe, range(0))
 
 
 def test_loftq_is_nearer_to_the_whole_weights_than_the_quantized_ones_are(base: Path) -> None:

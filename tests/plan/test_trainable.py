@@ -136,16 +136,6 @@ def test_ranks_that_do_not_fit_are_told(folders: dict[str, Path], adapter: dict[
             {"kind": "oft", "block": 6},
             "adapter.block: 6 does not divide the 16 inputs of model.layers.0.",
         ),
-        (
-            "gpt2",
-            {"kind": "oft", "block": 8},
-            "adapter.kind: peft has no oft for transformer.h.0.attn.c_attn",
-        ),
-        (
-            "gpt2",
-            {"kind": "lora", "r": 2, "start": "olora"},
-            "adapter.start: peft has no olora for transformer.h",
-        ),
         ("llama", {"kind": "adalora"}, "adapter.first: 12 is more than the smaller side of model.layers.0.self_attn.k"),
         (
             "llama",

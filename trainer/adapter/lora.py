@@ -11,6 +11,7 @@ from trainer.adapter.adapted import Adapted
 from trainer.adapter.wrap import Targets, wrap
 from trainer.config.adapter import Lora, Thin
 from trainer.config.recipe import Recipe
+from trainer.errors import Problem, RecipeError
 from trainer.plan.adapter_parameters import alpha_of, rank_of
 
 
@@ -28,6 +29,9 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
             starts.make_up(model, recipe.model)
 
     def configure(targets: Targets) -> Any:
+        if targets.transposed and settings.start == "olora":
+            message = "peft has no olora for layers that hold their matrix as [in, out], as this model's do; take pissa"
+            raise RecipeError([Problem("adapter.start", message)])
         return configured(settings, targets, **begins)
 
     adapted = wrap(model, recipe, new_tokens, configure, begun, starts.less_the_start if taken_out else None)

@@ -10,6 +10,7 @@ from trainer.adapter.adapted import Adapted
 from trainer.adapter.wrap import Targets, wrap
 from trainer.config.adapter import Oft
 from trainer.config.recipe import Recipe
+from trainer.errors import Problem, RecipeError
 
 
 def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
@@ -20,6 +21,9 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     def configured(targets: Targets) -> Any:
         from peft import OFTConfig
 
+        if targets.transposed:
+            message = "peft has no oft for layers that hold their matrix as [in, out], as this model's do; take lora"
+            raise RecipeError([Problem("adapter.kind", message)])
         return OFTConfig(
             task_type=targets.task,
             oft_block_size=settings.block,

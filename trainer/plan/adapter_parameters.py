@@ -14,7 +14,6 @@ from trainer.config.adapter import (
     AdaLora,
     Dora,
     Ia3,
-    Lora,
     OfPeft,
     Oft,
     Prompt,
@@ -141,18 +140,11 @@ def _asked(question: str) -> tuple[tuple[str, list[int]], ...]:
 
 
 def _fits_in(adapter: Targeted, listed: Sequence[Parameter]) -> None:
-    """RecipeError where two thin matrices would be no smaller than the one that they stand beside, where blocks do not
-    fill the inputs of one, or where peft does not know a layer that holds its matrix as [in, out].
+    """RecipeError where two thin matrices would be no smaller than the one that they stand beside, or blocks do not
+    fill the inputs of one.
     """
     for one in targets(adapter, listed):
         name = module_of(one)
-        if is_transposed(name) and isinstance(adapter, Oft):
-            raise RecipeError(
-                [Problem("adapter.kind", f"peft has no oft for {name}, which is no linear layer; take lora")]
-            )
-        if is_transposed(name) and isinstance(adapter, Lora) and adapter.start == "olora":
-            message = f"peft has no olora for {name}, which holds its matrix as [in, out]; take pissa"
-            raise RecipeError([Problem("adapter.start", message)])
         if isinstance(adapter, Oft):
             inputs = one.shape[0 if is_transposed(name) else 1]
             if inputs % adapter.block:

@@ -112,3 +112,8 @@ def test_one_function_beside_4_bits_is_pefts_own(bases: dict[str, Path], double:
         found.append((loss.detach(), dict(zip(weights, torch.autograd.grad(loss, [*weights.values()]), strict=True))))
 
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_inputs_are_rounded_in_8_bits_alone(bases: dict[str, Path], kind: str) -> None:
+    assert quantize.rounds_inputs(loaded(recipe_of(bases["llama"], quantization=kind))) == (kind == "int8")

@@ -17,7 +17,7 @@ from trainer.data.batches import Batch, Steps, Window
 from trainer.engine.engine import Engine
 from trainer.errors import Problem, RecipeError
 from trainer.kernels import library
-from trainer.model import checkpointing
+from trainer.model import checkpointing, quantize
 from trainer.model.compiling import compile_layers
 from trainer.model.fusing import fuse
 from trainer.model.load import DTYPES
@@ -28,6 +28,10 @@ from trainer.strategy.course import Since
 from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
+IN_8_BITS = 0.2
+"""How far an example's hidden states may move, of the largest, by the others that it is computed with, where they decide
+how inputs are rounded; one that sees the others moves by more.
+"""
 Look = Callable[[nn.Module, Sequence[Batch], torch.device], None]
 
 
@@ -125,4 +129,6 @@ def _differences(module: Any, window: Window, engine: Engine) -> tuple[float, fl
     """Of hidden states and logits to the model's own, over all ranks, and what is allowed."""
     with engine.gathered():
         (body, head), allowed = module.compare_with_own_logits(window.batches[0].to(engine.device))
+    if quantize.rounds_inputs(module):
+        allowed = max(allowed, IN_8_BITS)
     return max(ranks.all_gather(body)), max(ranks.all_gather(head)), allowed

@@ -56,6 +56,11 @@ def is_quantized(weight: torch.Tensor) -> bool:
     return getattr(weight, "quant_state", None) is not None or getattr(weight, "SCB", None) is not None
 
 
+def rounds_inputs(module: nn.Module) -> bool:
+    """Whether layers round what enters them too, by its largest values: those of 8 bits."""
+    return any(getattr(weight, "SCB", None) is not None for weight in module.parameters())
+
+
 def entries(module: nn.Module) -> set[str]:
     """The entries of a module's state that hold quantized weights, which are read from the base and never change."""
     held = [name for name, weight in module.named_parameters(remove_duplicate=False) if is_quantized(weight)]

@@ -29,8 +29,8 @@ from trainer.tasks.objective import Objective
 
 Say = Callable[[str], None]
 IN_8_BITS = 0.2
-"""How far an example's hidden states may move, of the largest, by the others that it is computed with, where they decide
-how inputs are rounded; one that sees the others moves by more.
+"""How far an example's hidden states may move, of the largest, by the others that it is computed with, where they
+decide how inputs are rounded; one that sees the others moves by more.
 """
 Look = Callable[[nn.Module, Sequence[Batch], torch.device], None]
 

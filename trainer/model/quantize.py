@@ -58,7 +58,7 @@ def is_quantized(weight: torch.Tensor) -> bool:
 
 def rounds_inputs(module: nn.Module) -> bool:
     """Whether layers round what enters them too, by its largest values: those of 8 bits."""
-    return any(getattr(weight, "SCB", None) is not None for weight in module.parameters())
+    return any(weight.dtype == torch.int8 for weight in module.parameters())
 
 
 def entries(module: nn.Module) -> set[str]:

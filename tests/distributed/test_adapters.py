@@ -132,8 +132,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 """What has no LoRA in it."""
 
 
-@pytest.mark.parametrize("engine", [slow(ENGINES[0]), *(slow(one) for one in ENGINES[1:3]), ENGINES[3]])
-@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize("engine", [*(slow(one) for one in ENGINES[:3]), ENGINES[3]])
+@pytest.mark.parametrize(
+    "method", [name if name in ("vera", "p_tuning") else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+)
 def test_other_methods_have_the_gradient_of_the_plain_loop(
     pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any]
 ) -> None:

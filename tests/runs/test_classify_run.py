@@ -83,6 +83,7 @@ def test_another_program_measures_the_same_accuracy(finished: Path) -> None:
     assert right / len(prepared.test) == pytest.approx(read_json(finished / "summary.json")["test"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_an_adapter_trains_the_head_and_is_loaded_with_it(tmp_path: Path) -> None:
     base, flipped = tmp_path / "base", tmp_path / "flipped"
     for folder in (base, flipped):

@@ -17,11 +17,7 @@ KINDS = {
     "double": {"quantization": "nf4", "double_quantization": True},
     "int8": {"quantization": "int8"},
 }
-PAIRS = [
-    ("torch", "nf4"),
-    *(pytest.param(engine, kind, marks=pytest.mark.slow) for engine in ENGINES for kind in KINDS
-      if (engine, kind) != ("torch", "nf4")),
-]  # fmt: skip
+PAIRS = [pytest.param(engine, kind, marks=pytest.mark.slow) for engine in ENGINES for kind in KINDS]
 
 
 @pytest.fixture(scope="module")

@@ -72,11 +72,22 @@ def table() -> str:
     for adapter in ADAPTERS:
         cells = []
         for stored in STORED:
-            of = {engine: one for engine in ENGINES if (one := held.get((adapter, engine, stored)))}
-            works = [engine for engine, one in of.items() if one.works]
-            cells.append("all" if len(works) == len(ENGINES) else ", ".join(works) or "refused")
+            cells.append(_cell({engine: held.get((adapter, engine, stored)) for engine in ENGINES}))
         lines.append(f"| `{adapter}` | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(of: dict[str, Pair | None]) -> str:
+    """The engines that work, are refused, and did not run."""
+    kinds = {
+        "works": [engine for engine, one in of.items() if one is not None and one.works],
+        "refused": [engine for engine, one in of.items() if one is not None and not one.works],
+        "not run": [engine for engine, one in of.items() if one is None],
+    }
+    told = {name: engines for name, engines in kinds.items() if engines}
+    if len(told) == 1:
+        return next(iter(told))
+    return "; ".join(f"{name}: {', '.join(engines)}" for name, engines in told.items())
 
 
 def _base(folder: Path) -> Path:

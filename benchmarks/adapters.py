@@ -70,9 +70,7 @@ def table() -> str:
     held = {(one.adapter, one.engine, one.stored): one for one in pairs()}
     lines = [f"| adapter | {' | '.join(STORED)} |", "|---" * (len(STORED) + 1) + "|"]
     for adapter in ADAPTERS:
-        cells = []
-        for stored in STORED:
-            cells.append(_cell({engine: held.get((adapter, engine, stored)) for engine in ENGINES}))
+        cells = [_cell({engine: held.get((adapter, engine, stored)) for engine in ENGINES}) for stored in STORED]
         lines.append(f"| `{adapter}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -123,6 +123,10 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
     ],
     "a_method_of_peft_stands_on_whole_weights": [
         (
+            {"adapter": {"kind": "peft", "method": "loha"}, "engine": {"zero": 3}},
+            "engine.zero: shares weights out, which not all methods of peft know (loha does not); set it to 2",
+        ),
+        (
             {"adapter": {"kind": "peft", "method": "loha"}, "model": {"quantization": "nf4"}},
             "model.quantization: is for the adapters by their own kinds, of which lora is one; set it to none",
         ),

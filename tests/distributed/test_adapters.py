@@ -140,6 +140,8 @@ def test_other_methods_have_the_gradient_of_the_plain_loop(
     pair: Pair, bases: dict[str, str], method: str, engine: dict[str, Any]
 ) -> None:
     base = bases["untied"]
+    if method == "peft" and engine.get("zero") == 3:
+        pytest.skip("refused: not all methods of peft know weights that are shared out")
     results = pair.run(partial(adapted.gradient, adapter=OTHERS[method]), base, engine, ())
     expected = exact(base, OTHERS[method], results[0])
 

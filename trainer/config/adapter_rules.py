@@ -107,7 +107,10 @@ def ranks_are_let_go_in_the_middle(recipe: Recipe) -> Problem | None:
 
 
 def a_method_of_peft_stands_on_whole_weights(recipe: Recipe) -> Problem | None:
-    """Which of them know quantized layers is not known here."""
+    """Which of them know quantized layers, or weights that are shared out, is not known here."""
+    if isinstance(recipe.adapter, OfPeft) and recipe.engine.zero == 3:
+        message = "shares weights out, which not all methods of peft know (loha does not); set it to 2"
+        return Problem("engine.zero", message)
     if isinstance(recipe.adapter, OfPeft) and recipe.model.quantization != "none":
         message = "is for the adapters by their own kinds, of which lora is one; set it to none, or take one of them"
         return Problem("model.quantization", message)

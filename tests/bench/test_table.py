@@ -22,6 +22,15 @@ def test_the_markdown_says_machine_versions_date_and_method() -> None:
     assert "- interval: 95 %, Student's t over the rounds" in told
 
 
+def test_what_a_run_left_has_columns_of_its_own() -> None:
+    left = {"validation_loss": 0.86414, "trainable": 4884480, "nbytes": 19 * 2**20, "difference": 0.0}
+    told = table.markdown(of(suite(), [[{**one, "result": left} for one in A], B]))
+
+    assert "| loss | validation | train | saved | run |" in told
+    assert "| 2.0000 | 0.8641 | 4,884,480 | 19.0 MiB | " in told
+    assert "validation" not in table.markdown(of(suite(), [A, B]))
+
+
 def test_what_mfu_is_held_against_is_told() -> None:
     told = table.markdown(of(suite(), [[run(1000.0, device="NVIDIA L4")] * 3, B]))
 

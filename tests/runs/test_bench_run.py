@@ -37,7 +37,7 @@ def finished(stopped: tuple[Path, int, str]) -> tuple[Path, subprocess.Completed
 
 
 def _smoke(folder: Path) -> list[str]:
-    return command("bench", "smoke", "rounds=1", "measure_peak=true", REFUSED, "--out", str(folder))
+    return command("bench", "smoke", "rounds=1", "measure_peak=true", "results=true", REFUSED, "--out", str(folder))
 
 
 def test_a_stopped_suite_says_so_and_goes_on_with_the_next_row(
@@ -67,6 +67,7 @@ def test_the_result_tells_everything_of_each_row(finished: tuple[Path, subproces
     assert 0 < padded["model_flops"]["mfu"] < 1
     assert padded["model_flops"]["peak_source"].startswith("measured: float32 products")
     assert padded["memory"]["peak"]["mean"] > padded["memory"]["above_imports"]["mean"] > 2**20
+    assert packed["result"]["nbytes"] > 4 * packed["result"]["trainable"] > 0
     # Padding changes no loss.
     assert padded["parity"]["equal"] is True
     assert (refused["status"], FLASH in refused["error"]) == ("recipe_refused", True)

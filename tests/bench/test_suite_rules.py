@@ -21,7 +21,7 @@ from trainer.bench import suite_rules
         ),
         (
             {"variants": {"a": {"checkpoint": {"save": "all"}}}},
-            "variants.a.checkpoint.save: is decided by the suite's measuring, which saves nothing; leave it out",
+            "variants.a.checkpoint.save: is decided by the suite's results; leave it out",
         ),
         ({"rows": {"words": 8, "asked": 8}}, "rows.asked: 8 of 8 words leave no answer; set it lower"),
         (

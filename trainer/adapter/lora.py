@@ -22,19 +22,17 @@ def apply(model: PreTrainedModel, recipe: Recipe, new_tokens: range) -> Adapted:
     begins = {"init_lora_weights": starts.BY_PEFT[settings.start]}
     taken_out = settings.start in ("pissa", "olora")
 
-    def begun(wrapped: Any) -> None:
-        if taken_out:
-            starts.keep(model)
-        elif settings.start == "loftq":
-            starts.make_up(model, recipe.model)
-
     def configure(targets: Targets) -> Any:
         if targets.transposed and settings.start == "olora":
             message = "peft has no olora for layers that hold their matrix as [in, out], as this model's do; take pissa"
             raise RecipeError([Problem("adapter.start", message)])
         return configured(settings, targets, **begins)
 
-    adapted = wrap(model, recipe, new_tokens, configure, begun, starts.less_the_start if taken_out else None)
+    adapted = wrap(model, recipe, new_tokens, configure, starts.less_the_start if taken_out else None)
+    if taken_out:
+        starts.keep(model)
+    elif settings.start == "loftq":
+        starts.make_up(model, recipe.model)
     return replace(adapted, look=starts.look) if settings.start == "eva" else adapted
 
 

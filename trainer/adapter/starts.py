@@ -32,7 +32,7 @@ _A, _B = "lora_A", "lora_B"
 
 def keep(model: nn.Module) -> None:
     """Keeps beside each layer what was taken out of it, so that checkpoints hold it."""
-    for module in _layers(model):
+    for module in _layers(model).values():
         for name in (_A, _B):
             module.register_buffer(f"begun_{name}", getattr(module, name)["default"].weight.detach().clone())
 
@@ -40,9 +40,7 @@ def keep(model: nn.Module) -> None:
 def less_the_start(model: nn.Module, config: Any, state: Tensors) -> Tensors:
     """The entries of a file whose products are what was trained less what was taken out; `config` is told so."""
     found = {}
-    for name, module in model.named_modules():
-        if not hasattr(module, f"begun_{_A}"):
-            continue
+    for name, module in _layers(model).items():
         for one, sign, dim in ((_A, 1, 0), (_B, -1, 1)):
             key = f"base_model.model.{name}.{one}.weight"
             begun = sign * getattr(module, f"begun_{one}").to("cpu", state[key].dtype)
@@ -60,9 +58,7 @@ def make_up(model: nn.Module, base: Model) -> None:
     what a base in 4 bits lacks of the whole one.
     """
     whole = _Whole(base)
-    for name, module in model.named_modules():
-        if not hasattr(module, _A) or "default" not in getattr(module, _A):
-            continue
+    for name, module in _layers(model).items():
         held = module.base_layer.weight
         stored = bitsandbytes().dequantize_4bit(held.data, held.quant_state).float()
         lacks = whole.weight(f"{name}.weight").to(stored.device).float()
@@ -99,15 +95,14 @@ def look(module: nn.Module, batches: Sequence[Batch], device: torch.device) -> N
     """EVA (Paischer et al. 2024, arXiv 2410.07170; ranks stay as they are): A begins as the largest right singular
     vectors of what enters each target, over all micro-batches; all ranks call it, and rank 0's are everybody's.
     """
-    layers = [one for one in _layers(module) if one.lora_A["default"].weight.requires_grad]
+    layers = [one for one in _layers(module).values() if one.lora_A["default"].weight.requires_grad]
     if ranks.is_main():
         seen: dict[int, torch.Tensor] = {}
         for batch in batches:
             _look_at(module, batch.to(device), layers, seen)
         found = [_directions(layer, seen.get(index)) for index, layer in enumerate(layers)]
     for layer, one in zip(layers, ranks.broadcast(found if ranks.is_main() else None), strict=True):
-        weight = layer.lora_A["default"].weight
-        weight.copy_(one)
+        layer.lora_A["default"].weight.copy_(one)
 
 
 def _look_at(module: nn.Module, batch: Batch, layers: Sequence[Any], seen: dict[int, torch.Tensor]) -> None:
@@ -146,6 +141,6 @@ def _opened(file: Path) -> Any:
     return safe_open(file, "pt")
 
 
-def _layers(model: nn.Module) -> list[Any]:
-    """Peft's layers with two matrices beside a linear one."""
-    return [module for module in model.modules() if hasattr(module, _A) and "default" in getattr(module, _A)]
+def _layers(model: nn.Module) -> dict[str, Any]:
+    """Peft's layers with two matrices beside a linear one, by name."""
+    return {name: module for name, module in model.named_modules() if "default" in getattr(module, _A, ())}

@@ -13,7 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainer.adapter.adapted import WEIGHTS, Adapted, Tensors
-from trainer.config.adapter import OfPeft, Targeted
+from trainer.config.adapter import Targeted
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.model import new_rows
@@ -63,11 +63,10 @@ def wrap(
     recipe: Recipe,
     new_tokens: range,
     configure: Callable[[Targets], Any],
-    begin: Callable[[Any], None] = lambda wrapped: None,
     changed: Changed | None = None,
 ) -> Adapted:
     """The frozen model with what a configuration of peft puts beside its targets; the rows of new tokens train too.
-    `begin` is given what peft made, `changed` what is about to be written.
+    `changed` is given what is about to be written.
 
     What is added is kept in `model.dtype` like the weights that it stands beside: float32 masters are the engine's.
     """
@@ -80,11 +79,7 @@ def wrap(
     config = configure(Targets(task_of(recipe), names, transposed))
     # What is drawn is equal on all ranks, however many there are.
     torch.manual_seed(recipe.train.seed)
-    # Some look at the shapes of weights, which ZeRO-3 hides.
-    looked_at = [model.get_submodule(name).weight for name in names] if isinstance(recipe.adapter, OfPeft) else []
-    with gather_params_ctx(looked_at, modifier_rank=None):
-        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
-    begin(wrapped)
+    wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     # peft lets gradients flow into the embeddings for reentrant checkpointing, which is not used.
     model.disable_input_require_grads()
     rows: list[str] = []

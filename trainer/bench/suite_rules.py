@@ -13,7 +13,7 @@ SET_BY_THE_SUITE = {
     "train.epochs": "steps",
     "train.threads": "threads",
     "train.seed": "seed",
-    "checkpoint.save": "measuring, which saves nothing",
+    "checkpoint.save": "results",
     "log.every": "steps",
     "log.tensorboard": "steps",
     "output": "--out",

@@ -11,6 +11,7 @@ from rich.markup import escape
 from trainer import __version__, commands
 from trainer.bench import command as bench
 from trainer.commands import AsJson, Overrides, print_json
+from trainer.config.launch import Kind
 from trainer.errors import EXIT_DONE, DataError, ProblemsError, ShardtuneError
 
 app = typer.Typer(
@@ -39,6 +40,15 @@ def train(
     recipe: RecipePath,
     settings: Overrides = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Try learning rates and draw their losses.")] = False,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="Which of launch.nodes this is: a number, or variables that hold it.", show_default=False
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Where the nodes meet: the first one.", show_default=False)
+    ] = None,
 ) -> None:
     """Fine-tune: plan, start the processes, train, save. Start it again to go on after a stop."""
     from trainer import prepare
@@ -50,6 +60,13 @@ def train(
         range_test.measure(recipe, settings or [], typer.echo)
         return
     wanted = prepare.read(recipe, settings or [])
+    if node is not None:
+        prepare.run_node(wanted, prepare.number_of(node), address, typer.echo)
+        return
+    if wanted.launch.kind != "local":
+        _hand_over(recipe, settings or [], None)
+        return
+    prepare.check_one_machine(wanted)
     typer.echo("Checking the rows ...")
     start = prepare.examine(wanted)
     with lock.hold(start.folder) as held:
@@ -59,12 +76,43 @@ def train(
             typer.echo(f"{start.folder} holds this run, completed: a larger train.epochs or max_steps goes on.")
             typer.echo(closing(start.folder))
             return
-        prepare.write(start, wanted)
+        prepare.write(start.folder, wanted)
         for change in start.changed:
             typer.echo(f"Changed since the run was begun: {change}")
         processes = start.plan.batch.ranks
         typer.echo(f"Starting {processes} process{'es' if processes > 1 else ''} (logs: {start.folder / 'logs'}) ...")
         prepare.run(start, wanted, held)
+
+
+@app.command(epilog="Example: shardtune launch my.yaml --to slurm --print launch.nodes=4 launch.processes=8")
+def launch(
+    recipe: RecipePath,
+    settings: Overrides = None,
+    to: Annotated[
+        Kind | None, typer.Option(help="Where to; left out: launch.kind of the recipe.", show_default=False)
+    ] = None,
+    only_print: Annotated[bool, typer.Option("--print", help="Show what would run, and run nothing.")] = False,
+) -> None:
+    """Hand a run over to a launcher or a scheduler, and tell how to follow and to stop it."""
+    if not only_print:
+        _hand_over(recipe, settings or [], to)
+        return
+    from trainer.hand_over import Rendered
+
+    rendered = Rendered(recipe, settings or [], to)
+    sys.stdout.write(rendered.text)
+    if rendered.job.open:
+        typer.echo(f"Fill in before it runs: {', '.join(rendered.job.open)}", err=True)
+
+
+def _hand_over(recipe: Path, settings: list[str], to: str | None) -> None:
+    from trainer.hand_over import Rendered
+
+    sent = Rendered(recipe, settings, to).send(typer.echo)
+    if sent.told:
+        typer.echo(sent.told)
+    if sent.status:
+        raise typer.Exit(sent.status)
 
 
 @app.command(epilog="Example: shardtune plan trainer/recipes/demo.yaml launch.processes=8 engine.zero=3")

@@ -103,7 +103,7 @@ def measure(path: Path, overrides: Sequence[str], say: Say) -> Found:
     say("Checking the rows ...")
     start = prepare.examine(recipe)
     with lock.hold(folder) as held:
-        prepare.write(start, recipe)
+        prepare.write(start.folder, recipe)
         say(f"Trying rates from {HIGHEST / 10**DECADES:.0e} on, one a step, until the loss explodes ...")
         _run(start, recipe, held)
         found = read(folder / "metrics.jsonl")

@@ -1,4 +1,4 @@
-"""Which process this is, among how many; the only reader and writer of the process environment.
+"""Which process this is, among how many; the only reader of the process environment, which `environment` makes.
 
 The launcher hands each worker the usual variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR,
 MASTER_PORT) and, for local runs, SHARDTUNE_STORE_FD: a listening socket that rank 0's store takes over, so that no
@@ -11,19 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-_STORE_FD = "SHARDTUNE_STORE_FD"
-_CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
-_CORES = "SHARDTUNE_CORES"
-# What a step frees stays with the process for the next one: glibc would give it back, and the kernel clear it again.
-_KEPT_MEMORY = {
-    "MALLOC_TOP_PAD_": 64 * 2**20,
-    "MALLOC_MMAP_THRESHOLD_": 32 * 2**20,
-    "MALLOC_TRIM_THRESHOLD_": 2**30,
-}
-_TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
+from trainer import meeting
+from trainer.errors import RunError
+
+STORE_FD = "SHARDTUNE_STORE_FD"
+CONSOLE_FD = "SHARDTUNE_CONSOLE_FD"
+CORES = "SHARDTUNE_CORES"
+TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
 
 
 def rank() -> int:
@@ -53,55 +51,17 @@ def is_main() -> bool:
 
 def console_stream() -> TextIO:
     """The user's terminal, where the launcher handed it over; else standard output."""
-    value = os.environ.get(_CONSOLE_FD)
+    value = os.environ.get(CONSOLE_FD)
     return open(int(value), "w", encoding="utf-8", errors="replace", closefd=False) if value else sys.stdout
 
 
-def worker_environment(
-    *, index: int, count: int, address: str, port: int, store_fd: int | None, console: int | None, threads: int | None
-) -> dict[str, str]:
-    """The whole environment of local worker `index` of `count`, made from this process's own.
-
-    The interpreter's folder stands first on PATH, so that ninja and scripts of an unactivated environment are found.
-    `threads` None leaves OMP_NUM_THREADS as it is, or shares out the cores.
-    """
-    environment = dict(os.environ)
-    environment.update(
-        RANK=str(index),
-        LOCAL_RANK=str(index),
-        WORLD_SIZE=str(count),
-        LOCAL_WORLD_SIZE=str(count),
-        MASTER_ADDR=address,
-        MASTER_PORT=str(port),
-        PYTHONUNBUFFERED="1",
-        **{_TOKENIZER_THREADS: "true" if index == 0 else "false"},
-        TF_CPP_MIN_LOG_LEVEL="3",
-    )
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    if address == "localhost" or address.startswith("127."):
-        # Else gloo takes the address that the host's name resolves to, which may be a VPN's or nobody's.
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    if accelerators() == 0:
-        environment.setdefault("DS_ACCELERATOR", "cpu")
-        for name, size in _KEPT_MEMORY.items():
-            environment.setdefault(name, str(size))
-        environment[_CORES] = ",".join(map(str, _share_of_cores(index, count)))
-    # Always there, so that all ranks meet the same way; the descriptor itself is rank 0's alone.
-    environment[_STORE_FD] = str(-1 if store_fd is None else store_fd)
-    environment.pop(_CONSOLE_FD, None)
-    if console is not None:
-        environment[_CONSOLE_FD] = str(console)
-    return environment
-
-
-def _share_of_cores(index: int, count: int) -> list[int]:
-    """The cores of worker `index` of `count`: neighbours, equally many; none where they cannot be shared out."""
-    listed = sorted(os.sched_getaffinity(0))
-    size = len(listed) // count if count > 1 else 0
-    return listed[index * size : (index + 1) * size]
+def node_number(text: str) -> int | None:
+    """The number that `text` is, or that the first of the variables that it names holds; None where none does."""
+    for word in text.split(","):
+        value = word if word.isdigit() else os.environ.get(word.strip(), "")
+        if value.isdigit():
+            return int(value)
+    return None
 
 
 def bind_to_cores() -> None:
@@ -109,7 +69,7 @@ def bind_to_cores() -> None:
 
     Called once rows are prepared, which may use all cores.
     """
-    own = {int(core) for core in os.environ.get(_CORES, "").split(",") if core}
+    own = {int(core) for core in os.environ.get(CORES, "").split(",") if core}
     for thread in Path("/proc/self/task").iterdir() if own else ():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), own)
@@ -117,7 +77,7 @@ def bind_to_cores() -> None:
 
 def helper_environment() -> dict[str, str]:
     """The environment of a process that helps this one with rows, one core for each."""
-    return {**os.environ, _TOKENIZER_THREADS: "false", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, TOKENIZER_THREADS: "false", "OMP_NUM_THREADS": "1"}
 
 
 def alone_environment() -> dict[str, str]:
@@ -137,14 +97,14 @@ def all_tokenizer_threads() -> AbstractContextManager[None]:
 
 @contextmanager
 def _tokenizer_threads(value: str) -> Iterator[None]:
-    before = os.environ.get(_TOKENIZER_THREADS)
-    os.environ[_TOKENIZER_THREADS] = value
+    before = os.environ.get(TOKENIZER_THREADS)
+    os.environ[TOKENIZER_THREADS] = value
     try:
         yield
     finally:
-        os.environ.pop(_TOKENIZER_THREADS)
+        os.environ.pop(TOKENIZER_THREADS)
         if before is not None:
-            os.environ[_TOKENIZER_THREADS] = before
+            os.environ[TOKENIZER_THREADS] = before
 
 
 def cores() -> int:
@@ -214,24 +174,39 @@ def extensions_folder() -> Path:
     return Path(named) if named else Path(cache) / "torch_extensions"
 
 
-def connect(device_type: str) -> None:
-    """Joins the process group (gloo on a CPU, nccl on CUDA) where there is more than one process."""
+def connect(device_type: str, patience: int = 300) -> None:
+    """Joins the process group (gloo on a CPU, nccl on CUDA) where there is more than one process.
+
+    RunError where some do not come within `patience` seconds, with their numbers.
+    """
     if world_size() == 1:
         return
     import torch.distributed as dist
 
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if own := meeting.interface_to(address, port):
+        # Else gloo takes the address that the host's name resolves to, which may be a VPN's or nobody's.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", own)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    descriptor = os.environ.get(_STORE_FD)
+    descriptor = os.environ.get(STORE_FD)
     if descriptor is None:
         dist.init_process_group(backend)
         return
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        world_size(),
-        is_master=is_main(),
-        master_listen_fd=int(descriptor) if is_main() else None,
-    )
+    seconds = timedelta(seconds=patience)
+    place = f"{address}:{port}"
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            address,
+            port,
+            world_size(),
+            is_master=is_main(),
+            timeout=seconds,
+            wait_for_workers=False,
+            master_listen_fd=int(descriptor) if is_main() else None,
+        )
+    except dist.DistError as error:
+        raise RunError(f"rank {rank()} cannot reach {place} (launch.address): {str(error).splitlines()[0]}") from None
+    meeting.gather_all(store, rank(), world_size(), place, seconds)
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size())
 
 

@@ -72,7 +72,7 @@ def run(folder: Path, rows: Rows | None, stop: StopRequest, began: float) -> Non
     """Trains the recipe of a run folder on this rank; another process may be at work on its `rows`."""
     recipe = load(folder / "recipe.yaml")
     device = engines.device()
-    ranks.connect(device.type)
+    ranks.connect(device.type, recipe.launch.patience)
     console = Console(ranks.console_stream(), metric=recipe.evaluate.metric) if ranks.is_main() else None
     say: Say = console.say if console else lambda text: None
 

@@ -33,7 +33,7 @@ class Pair:
     """Ranks 0 and 1 of a gloo group; `run` calls one function on both."""
 
     def __init__(self) -> None:
-        from trainer import ranks
+        from trainer.environment import worker_environment
 
         context = multiprocessing.get_context("spawn")
         listener = socket.create_server(("127.0.0.1", 0))
@@ -41,8 +41,16 @@ class Pair:
         listener.close()
         self.connections, self.processes = [], []
         for rank in range(RANKS):
-            environment = ranks.worker_environment(
-                index=rank, count=RANKS, address="127.0.0.1", port=port, store_fd=None, console=None, threads=1
+            environment = worker_environment(
+                rank=rank,
+                size=RANKS,
+                local_rank=rank,
+                local_size=RANKS,
+                address="127.0.0.1",
+                port=port,
+                store_fd=None,
+                console=None,
+                threads=1,
             )
             del environment["SHARDTUNE_STORE_FD"]  # no socket is inherited here: rank 0 binds the port itself
             ours, theirs = context.Pipe()

@@ -57,9 +57,9 @@ def recipe_of(content: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, defaults filled in."""
-    return write_value(recipe.model_dump(mode="json", by_alias=True))
+def dump(recipe: Recipe, *, defaults: bool = True) -> str:
+    """The recipe as YAML, defaults filled in or left out."""
+    return write_value(recipe.model_dump(mode="json", by_alias=True, exclude_unset=not defaults))
 
 
 def apply(content: dict[str, Any], override: str) -> Problem | None:

@@ -6,6 +6,7 @@ from trainer.config.adapter_rules import ADAPTER_RULES
 from trainer.config.data import HeldOut
 from trainer.config.data_rules import DATA_RULES
 from trainer.config.engine import Offload
+from trainer.config.launch_rules import LAUNCH_RULES
 from trainer.config.log_rules import LOG_RULES
 from trainer.config.model_rules import MODEL_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
@@ -97,13 +98,6 @@ def a_packed_row_holds_the_longest_example(recipe: Recipe) -> Problem | None:
     return None
 
 
-def processes_are_positive(recipe: Recipe) -> Problem | None:
-    """`launch.processes` counts processes."""
-    if recipe.launch.processes != "auto" and recipe.launch.processes < 1:
-        return Problem("launch.processes", f"{recipe.launch.processes} is less than one process; leave it at auto")
-    return None
-
-
 def float16_has_its_loss_scaled(recipe: Recipe) -> Problem | None:
     """Small gradients vanish in float16 unless the loss is scaled, as DeepSpeed scales it."""
     if "float16" in (recipe.model.dtype, recipe.train.precision) and recipe.engine.kind != "deepspeed":
@@ -189,7 +183,6 @@ RULES: tuple[Rule, ...] = (
     attention_fits_the_layout,
     flash_computes_in_half_precision,
     a_packed_row_holds_the_longest_example,
-    processes_are_positive,
     products_are_no_wider_than_weights,
     validation_names_a_source,
     float16_has_its_loss_scaled,
@@ -202,6 +195,7 @@ RULES: tuple[Rule, ...] = (
     *OPTIMIZER_RULES,
     *DATA_RULES,
     *LOG_RULES,
+    *LAUNCH_RULES,
 )
 
 

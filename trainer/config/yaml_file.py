@@ -72,6 +72,12 @@ def write_value(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def write_inline(value: Any) -> str:
+    """One value of a `section.key=value` argument, in one line that `parse_value` reads back."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def read(path: Path, kind: str = "recipe", needs: str = "`model:` and `data:`") -> Document:
     """The mapping that a YAML file holds; RecipeError with file and line where it is not one.
 

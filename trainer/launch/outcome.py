@@ -26,22 +26,31 @@ _MESSAGES: dict[int, type[ShardtuneError]] = {kind.status: kind for kind in (Out
 
 def write(folder: Path, rank: int, error: ShardtuneError) -> None:
     """Leaves a worker's error where its launcher looks for it; the worker then exits with `error.status`."""
+    path = _path(folder, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content_of(error))
+
+
+def content_of(error: ShardtuneError) -> dict[str, Any]:
+    """An error as it is written."""
     problems = error.problems if isinstance(error, ProblemsError) else None
-    content = {
+    return {
         "status": error.status,
         "title": error.title if isinstance(error, ProblemsError) else "",
         "problems": [[problem.where, problem.message] for problem in problems] if problems else None,
         "message": str(error),
     }
-    path = _path(folder, rank)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, content)
 
 
 def read(folder: Path, rank: int) -> ShardtuneError | None:
     """The error that a worker left, as the class it was; None where it left none that can be read."""
+    return read_file(_path(folder, rank))
+
+
+def read_file(path: Path) -> ShardtuneError | None:
+    """The error that a file holds, as the class it was; None where it holds none that can be read."""
     try:
-        content = json.loads(_path(folder, rank).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         status, message = int(content["status"]), str(content["message"])
         problems = [Problem(str(where), str(text)) for where, text in content["problems"] or ()]
     except (OSError, ValueError, KeyError, TypeError):
@@ -51,10 +60,17 @@ def read(folder: Path, rank: int) -> ShardtuneError | None:
     return _MESSAGES.get(status, RunError)(message)
 
 
+def errors(folder: Path) -> dict[int, ShardtuneError]:
+    """What workers of this start left, by rank."""
+    numbers = (path.name.removeprefix("rank-").partition(".")[0] for path in (folder / LOGS).glob("rank-*.error.json"))
+    return {int(number): error for number in numbers if (error := read(folder, int(number))) is not None}
+
+
 def clear(folder: Path) -> None:
     """Removes the errors of earlier starts."""
-    for path in (folder / LOGS).glob("rank-*.error.json"):
-        path.unlink(missing_ok=True)
+    for pattern in ("rank-*.error.json", "failed/node-*.json"):
+        for path in (folder / LOGS).glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def summary_mark(folder: Path) -> tuple[int, int] | None:
@@ -70,10 +86,11 @@ def write_summary(folder: Path, error: ShardtuneError, before: tuple[int, int] |
     """Says in summary.json how the run ended; what rank 0 wrote there since `before` was taken stays."""
     status = "stopped" if isinstance(error, Stopped) else "failed"
     ours = {"status": status, "error": str(error), "exit_status": error.status}
-    _replace(folder / SUMMARY, ours | (_summary(folder) if summary_mark(folder) != before else {}))
+    replace_file(folder / SUMMARY, ours | (summary(folder) if summary_mark(folder) != before else {}))
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def summary(folder: Path) -> dict[str, Any]:
+    """What summary.json holds; nothing where there is none that can be read."""
     try:
         content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,7 +102,7 @@ def _path(folder: Path, rank: int) -> Path:
     return folder / LOGS / f"rank-{rank}.error.json"
 
 
-def _replace(path: Path, content: Mapping[str, Any]) -> None:
+def replace_file(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a whole file or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from trainer.errors import RunError, ShardtuneError, Stopped
-from trainer.launch import outcome
+from trainer.launch import nodes, outcome
 from trainer.launch.worker import Worker
 
 POLL_SECONDS = 0.05
@@ -21,6 +21,8 @@ FAILURE_SECONDS = 10.0
 STOP_SECONDS = 300.0
 """After SIGTERM because the user or the scheduler asked: time to save."""
 
+_CONSEQUENCE = 4
+"""The weight of workers that were ended because of others."""
 _FAULTS = {-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 
 
@@ -48,9 +50,12 @@ class Signals:
         self.received.append(signal.Signals(number))
 
 
-def watch(workers: Sequence[Worker], folder: Path, signals: Signals) -> None:
-    """Returns when every worker has ended: by itself, after a sibling's failure, or on a signal to this process."""
+def watch(workers: Sequence[Worker], folder: Path, signals: Signals, node: int = 0) -> None:
+    """Returns when every worker has ended: by itself, after the failure of a sibling or of another node, or on a signal
+    to this process.
+    """
     failed_at: float | None = None
+    looked = time.monotonic()
     deadline: float | None = None
     while True:
         now = time.monotonic()
@@ -62,7 +67,10 @@ def watch(workers: Sequence[Worker], folder: Path, signals: Signals) -> None:
             _tell(living, signals.received[0])
         if deadline is None and any(worker.ended and worker.status == Stopped.status for worker in workers):
             deadline = now + STOP_SECONDS  # asked by somebody else, such as a scheduler that signals every process
-        if failed_at is None and any(_has_failed(worker, folder) for worker in workers):
+        elsewhere = False
+        if failed_at is None and now > looked + nodes.LOOK_SECONDS:
+            looked, elsewhere = now, bool(nodes.told(folder, but=node))
+        if failed_at is None and (elsewhere or any(_has_failed(worker, folder) for worker in workers)):
             failed_at = now
             deadline = min(deadline or float("inf"), now + SETTLE_SECONDS + FAILURE_SECONDS)
         if failed_at is not None and now > failed_at + SETTLE_SECONDS:
@@ -91,25 +99,28 @@ def _tell(living: Sequence[Worker], number: signal.Signals) -> None:
         print(f"\n{number.name}: the run saves and stops; once more ends it at once", file=sys.stderr, flush=True)
 
 
-def verdict(workers: Sequence[Worker], folder: Path, signals: Signals) -> ShardtuneError | None:
-    """Why the run did not go well, once every worker has ended; None where it did."""
+def verdict(workers: Sequence[Worker], folder: Path, signals: Signals, size: int) -> tuple[ShardtuneError | None, int]:
+    """Why the run did not go well on this node, once every worker has ended, or None where it did; and how likely that
+    followed from a failure elsewhere. `size` are the ranks of all nodes.
+    """
     errors = {worker.rank: outcome.read(folder, worker.rank) for worker in workers if worker.status != 0}
     stopped = [worker for worker in workers if worker.rank in errors and _left_as_asked(worker, errors[worker.rank])]
     failed = [worker for worker in workers if worker.rank in errors and worker not in stopped]
     if signals.received and any(worker.status == -signal.SIGTERM for worker in failed):
         # Without a handler yet: it was still starting, and its siblings fail for the want of it.
         name = signals.received[0].name
-        return Stopped(f"stopped by {name} before there was anything to save; start it again to go on")
+        return Stopped(f"stopped by {name} before there was anything to save; start it again to go on"), 0
     causes = [worker for worker in failed if errors[worker.rank] or not (worker.killed or worker.broken)]
     if causes:
         cause = min(causes, key=lambda worker: (_weight(worker, errors[worker.rank]), worker.ended, worker.rank))
-        return errors[cause.rank] or RunError(_describe(cause, len(workers)))
+        error = errors[cause.rank] or RunError(_describe(cause, size))
+        return error, _weight(cause, errors[cause.rank])
     if failed:
-        return RunError(_describe_killed(failed, signals))
+        return RunError(_describe_killed(failed, signals)), _CONSEQUENCE
     if stopped:
         said = next((error for error in errors.values() if isinstance(error, Stopped)), None)
-        return said or Stopped("stopped on a signal; start it again to go on")
-    return None
+        return said or Stopped("stopped on a signal; start it again to go on"), 0
+    return None, 0
 
 
 def _left_as_asked(worker: Worker, error: ShardtuneError | None) -> bool:

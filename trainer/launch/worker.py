@@ -12,6 +12,8 @@ from pathlib import Path
 
 from trainer.launch import lifeline
 
+STARTED = "--- started "
+"""What the line begins with that each start writes first into a log."""
 _TAIL_LINES = 15
 _TAIL_BYTES = 64 * 1024
 _LINE_LENGTH = 400
@@ -87,7 +89,7 @@ def start(
     """Starts one worker that dies with this process, in a session of its own: Ctrl-C reaches the launcher alone."""
     tied = [sys.executable, "-I", "-S", lifeline.__file__, str(os.getpid()), *command]
     with log.open("ab") as file:
-        file.write(f"--- started {time.strftime('%Y-%m-%d %H:%M:%S')} by process {os.getpid()}\n".encode())
+        file.write(f"{STARTED}{time.strftime('%Y-%m-%d %H:%M:%S')} by process {os.getpid()}\n".encode())
         file.flush()
         log_start = file.tell()
         process = subprocess.Popen(

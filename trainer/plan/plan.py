@@ -101,7 +101,7 @@ class Plan:
 
 def check_batch(recipe: Recipe, processes: int | None = None) -> None:
     """RecipeError where a new run cannot share its steps out; asked before rows are counted, which takes longer."""
-    count = processes or int(choose_processes(recipe, ranks.accelerators()).value)
+    count = processes or recipe.launch.least_nodes * int(choose_processes(recipe, ranks.accelerators()).value)
     if problem := the_global_batch_divides(recipe, count):
         raise RecipeError([problem])
 
@@ -119,7 +119,8 @@ def make(
     `vocabulary` is the tokenizer's size where it is known already, `processes` the processes that really run.
     """
     chosen = [choose_processes(recipe, ranks.accelerators())]
-    count = processes or int(chosen[0].value)
+    on_a_node = int(chosen[0].value)
+    count = processes or recipe.launch.least_nodes * on_a_node
     if not resuming:
         check_batch(recipe, count)
     listed = of_model(recipe.model, vocabulary)
@@ -143,7 +144,7 @@ def make(
         )
 
     known = (lambda engine, zero: state(engine, zero).total) if parameters is not None else None
-    chosen += choose_engine(recipe, count, known, ranks.device_memory(count))
+    chosen += choose_engine(recipe, count, known, ranks.device_memory(min(count, on_a_node)))
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
     chosen += choose_for_steps(recipe)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import DataError, OutOfMemoryError, Problem, RecipeError, RunError, Stopped
-from trainer.launch import local, outcome
+from trainer.launch import outcome, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,17 +27,19 @@ def program(text: str) -> list[str]:
 
 def run(folder: Path, text: str, *, processes: int = 2, port: int | None = None, threads: int | None = None) -> int:
     command = [*program(text), str(folder)]
-    return local.run(folder, processes=processes, address="127.0.0.1", port=port, threads=threads, command=command)
+    place = supervise.Place("127.0.0.1", port)
+    return supervise.run(folder, processes=processes, place=place, threads=threads, command=command)
 
 
 LAUNCHER = """
 import sys
 from pathlib import Path
 from trainer.errors import ShardtuneError
-from trainer.launch import local
+from trainer.launch import supervise
 folder = Path(sys.argv[1])
 try:
-    sys.exit(local.run(folder, processes=2, address="127.0.0.1", port=None, threads=None, command=sys.argv[2:]))
+    place = supervise.Place("127.0.0.1", None)
+    sys.exit(supervise.run(folder, processes=2, place=place, threads=None, command=sys.argv[2:]))
 except ShardtuneError as error:
     print(error)
     sys.exit(error.status)
@@ -295,7 +297,7 @@ def test_a_port_in_use_is_refused_before_a_process_starts(tmp_path: Path) -> Non
 @pytest.mark.parametrize("address", ["192.0.2.1", "no such host"])
 def test_an_address_of_another_machine_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(RecipeError, match=r"launch\.address: .*set it to 127.0.0.1"):
-        local.run(tmp_path, processes=1, address=address, port=None, threads=None, command=["true"])
+        supervise.run(tmp_path, processes=1, place=supervise.Place(address, None), threads=None, command=["true"])
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -323,7 +325,7 @@ def test_two_runs_that_start_at_once_meet_on_their_own_ports(tmp_path: Path, lau
 
 
 def test_the_launcher_never_imports_torch() -> None:
-    code = "import sys, trainer.launch.local, trainer.doctor; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainer.launch.supervise, trainer.doctor; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -331,6 +333,6 @@ def test_a_worker_finds_this_package_and_not_a_folder_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "-P" in local._command(tmp_path)
+    assert "-P" in supervise._command(tmp_path)
     monkeypatch.chdir(ROOT)
-    assert "-P" not in local._command(tmp_path)
+    assert "-P" not in supervise._command(tmp_path)

@@ -1,0 +1,1 @@
+mark="$({{ settle }} mark "$output")" || exit 2

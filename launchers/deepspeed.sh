@@ -48,6 +48,9 @@ printf '%s slots={{ job.processes }}\n' "${hosts[@]}" > "$files/hosts"
 printf '%s\n' {{ passed }} > "$files/environment"  # DeepSpeed hands it on to the hosts
 {% endif %}
 export DS_ENV_FILE="$files/environment"
+{% if not job.gpus %}
+export DS_ACCELERATOR=cpu
+{% endif %}
 {{ job.limit() }} {{ job.module("deepspeed.launcher.runner") }} --hostfile="$files/hosts" \
   {% if launch.nodes > 1 %}--launcher=pdsh{% else %}--no_ssh --node_rank=0{% endif %} --no_local_rank \
   --master_addr="$address" --master_port={{ launch.meeting_port }} \

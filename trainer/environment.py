@@ -76,7 +76,7 @@ def _for_libraries(environment: dict[str, str]) -> dict[str, str]:
 
 
 def with_secrets(files: Mapping[str, str | None]) -> dict[str, str]:
-    """This process's environment and the values that files hold."""
+    """The environment of this process, and the values that files hold."""
     read = {name: Path(file).read_text(encoding="utf-8").strip() for name, file in files.items() if file}
     return dict(os.environ) | read
 

@@ -142,7 +142,8 @@ def run_node(recipe: Recipe, node: int, address: str | None, say: Callable[[str]
         raise RecipeError([Problem("launch.nodes", message)])
     port = launch.port if launch.nodes == 1 else launch.meeting_port
     place = supervise.Place(address or launch.meeting_address, port, node, launch.nodes, launch.patience)
-    say(f"Node {node} of {launch.nodes} meets the others at {place.address}:{port}")
+    if launch.nodes > 1:
+        say(f"Node {node} of {launch.nodes} meets the others at {place.address}:{port}")
     if node:
         if lacking := machine.problems(recipe, ranks.accelerators()):
             raise RecipeError(lacking)

@@ -115,6 +115,8 @@ def cores() -> int:
 def accelerators() -> int:
     """CUDA devices visible to this process, counted without importing torch; 0 on a CPU machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return 0  # DeepSpeed's launcher numbers processes as devices also where there are none
     if visible is not None:
         return len([entry for entry in visible.split(",") if entry.strip() not in ("", "-1")])
     if shutil.which("nvidia-smi") is None:

@@ -3,6 +3,7 @@ from typing import Any
 import a_recipe
 import pytest
 
+from trainer.config.launch_rules import LAUNCH_RULES
 from trainer.config.log_rules import LOG_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
@@ -190,9 +191,6 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "engine.offload.parameters: needs engine.zero: 3, not 2",
         ),
     ],
-    "processes_are_positive": [
-        ({"launch": {"processes": 0}}, "launch.processes: 0 is less than one process; leave it at auto"),
-    ],
     "a_step_is_filled_by_examples_or_by_tokens": [
         (
             {"batch": {"global": 64, "global_tokens": 4096}},
@@ -322,7 +320,7 @@ KEPT: list[dict[str, dict[str, Any]]] = [
 
 
 def test_every_rule_is_broken_here() -> None:
-    elsewhere = {*LOG_RULES, *OPTIMIZER_RULES, *STRATEGY_RULES, *TASK_RULES}
+    elsewhere = {*LAUNCH_RULES, *LOG_RULES, *OPTIMIZER_RULES, *STRATEGY_RULES, *TASK_RULES}
     assert {rule.__name__ for rule in RULES if rule not in elsewhere} == set(BROKEN)
 
 
@@ -356,6 +354,6 @@ def test_all_broken_rules_are_told_at_once() -> None:
     assert [problem.where for problem in caught.value.problems] == [
         "model.name",
         "engine.zero",
-        "launch.processes",
         "evaluate.mode",
+        "launch.processes",
     ]

@@ -51,8 +51,10 @@ def explain(content: dict[str, Any], detail: Any, root: Root = Recipe) -> tuple[
             else f"at least {context['min_length']}"
         )
         return path, f"holds {len(value)} item{'s' if len(value) != 1 else ''}; it takes {takes}"
-    shown = _shown(value)
-    if detail["loc"][-1] == "[key]" and kind != "literal_error":
+    shown, is_key = _shown(value), detail["loc"][-1] == "[key]"
+    if kind == "string_pattern_mismatch":
+        return path, f"{shown} is not {_pattern_of(_annotation_at(root, path[:-1] if is_key else path), is_key)}"
+    if is_key and kind != "literal_error":
         return path, f"the key {shown} is not text; put it in quotes"
     if choices and len(_options(_annotation_at(root, path))) > 1:
         return path, f"{shown} does not fit; it takes {_describe(root, path)}"
@@ -161,9 +163,10 @@ def _annotation_at(root: Root, path: Path_) -> Any:
                 here = typing.get_args(option)[1]
                 break
             if isinstance(option, type) and issubclass(option, BaseModel):
-                fields = {field.alias or name: field.annotation for name, field in option.model_fields.items()}
+                fields = {field.alias or name: field for name, field in option.model_fields.items()}
                 if part in fields:
-                    here = fields[str(part)]
+                    field = fields[str(part)]
+                    here = typing.Annotated[field.annotation, field] if field.description else field.annotation
                     break
         else:
             return None
@@ -177,6 +180,24 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
+
+
+def _pattern_of(annotation: Any, is_key: bool) -> str:
+    """What text of a pattern has to be, in the words that stand beside the pattern."""
+    for option in (annotation, *_options(annotation)):
+        arguments = typing.get_args(option)
+        # The items of a list, the keys or the values of a mapping, or the text itself.
+        inner = {tuple: 0, dict: 0 if is_key else 1}.get(typing.get_origin(option))
+        words = _described(option if inner is None else arguments[inner])
+        if words:
+            return words
+    return "as it should be"
+
+
+def _described(annotation: Any) -> str | None:
+    """The words that stand beside a bounded type."""
+    found = (getattr(one, "description", None) for one in getattr(annotation, "__metadata__", ()))
+    return next((words for words in found if words), None)
 
 
 def _keys_at(root: Root, path: Path_) -> list[str]:
@@ -201,6 +222,8 @@ def _describe(root: Root, path: Path_) -> str:
             )
         elif typing.get_origin(option) is tuple:
             words.append("a list")
+        elif typing.get_origin(option) is typing.Annotated:
+            words.append(_described(option) or "text")
         else:
             words.append(
                 {str: "text", int: "a whole number", float: "a number", type(None): "null"}.get(option, "a mapping")

@@ -7,10 +7,20 @@ from pydantic import Field
 from trainer.config.section import Section
 
 Kind = Literal["local", "torchrun", "deepspeed", "slurm", "mpi", "kubernetes", "ray", "skypilot"]
-OneLine = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]+$")]
+OneLine = Annotated[
+    str,
+    Field(pattern=r"^[^\x00-\x1f\x7f\u0085\u2028\u2029]+$", description="text in one line, without control characters"),
+]
 """Text that ends no line: schedulers read options line by line."""
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Variable = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of letters, digits and _, no digit first")
+]
 """The name of an environment variable."""
+Clock = Annotated[
+    str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$", description="[days-]hours:minutes:seconds, such as 12:00:00")
+]
+
+Seconds = Annotated[int, Field(ge=1, description="seconds")]
 
 
 class Nodes(Section):
@@ -144,7 +154,7 @@ class Launch(Section):
     """Nodes that are not to be used."""
     account: OneLine | None = None
     """What pays: Slurm's account; Kubernetes' service account."""
-    time_limit: int | Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
+    time_limit: Seconds | Clock | None = None
     """How long it may take: seconds, or [days-]hours:minutes:seconds."""
     modules: tuple[OneLine, ...] = ()
     """Environment modules that are loaded first."""

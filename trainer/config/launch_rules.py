@@ -7,7 +7,7 @@ from trainer.config.launch import Nodes
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
 
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|KEY)(_|$)", re.IGNORECASE)
 
 
 def processes_are_positive(recipe: Recipe) -> Problem | None:
@@ -52,7 +52,7 @@ def nodes_that_come_and_go_have_a_launcher(recipe: Recipe) -> Problem | None:
 def processes_of_other_machines_are_named(recipe: Recipe) -> Problem | None:
     """What a node has can be counted there alone."""
     launch = recipe.launch
-    if launch.processes != "auto" or (launch.kind == "local" and launch.most_nodes == 1):
+    if launch.processes != "auto" or (launch.kind == "local" and launch.most_nodes <= 1):
         return None
     return Problem(
         "launch.processes", "auto counts the devices of this machine; say how many processes each node runs, such as 8"

@@ -59,6 +59,8 @@ def as_option(value: Any) -> Plain:
 
 def as_block(text: str, indent: int) -> Plain:
     """Text of several lines as a readable block of YAML, where its characters allow that."""
+    if not text[:1].isalnum() or not all(line.isprintable() for line in text.split("\n")):
+        return Plain(for_yaml(text))
     block = yaml.safe_dump(_encodable(text), default_style="|", width=float("inf"), allow_unicode=True)
     first, *lines = block.removesuffix("\n").split("\n")
     return Plain("\n".join([first, *(" " * (indent - 2) + line if line else "" for line in lines)]))

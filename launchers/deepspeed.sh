@@ -14,6 +14,7 @@ address={% if launch.address %}{{ launch.address }}{% elif hosts %}"${hosts[0]}"
 
 {% if ssh %}
 # One connection a host, with the user's own configuration of ssh; the host stops when its connection ends.
+# shellcheck disable=SC2329  # it runs on the hosts
 node() {
 {% include "_begin.sh" %}
   {{ job.train(job.parts[0]) }} --node "$1" --address "$2" < /dev/null &

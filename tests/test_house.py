@@ -152,7 +152,11 @@ def test_every_engine_and_launcher_is_a_file(section: type[Section], folder: str
 
 
 def test_every_launcher_template_belongs_to_a_launcher() -> None:
-    stems = {path.stem for path in assets.folder("launchers").iterdir() if path.suffix not in (".md", "")}
+    stems = {
+        path.stem
+        for path in assets.folder("launchers").iterdir()
+        if path.suffix not in (".md", "") and not path.name.startswith("_")
+    }
 
     assert stems <= _files("launch")
 

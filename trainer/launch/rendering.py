@@ -5,10 +5,20 @@ Every `{{ value }}` is quoted for the shell or the YAML that it stands in. Filte
 `block` a readable block of YAML.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    Undefined,
+)
 
 from trainer import assets
 from trainer.errors import Problem, RecipeError
@@ -26,7 +36,7 @@ def render(job: Job, target: Target) -> str:
     shell = target.syntax == "shell"
     environment = Environment(
         loader=FileSystemLoader([place.parent, ours]),
-        finalize=for_shell if shell else for_yaml,
+        finalize=partial(_quoted, for_shell if shell else for_yaml),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,6 +57,11 @@ def render(job: Job, target: Target) -> str:
         raise RecipeError([Problem("launch.template", f"{place} cannot be read: {error}")]) from None
     except TemplateError as error:
         raise RecipeError([Problem(f"{place}:{_line(error, place)}", f"{error.message}")]) from None
+
+
+def _quoted(quote: Callable[[Any], str], value: Any) -> str:
+    """What stands for a value; nothing for an `if` without an `else`, and an error for a name that is not known."""
+    return str(value) if isinstance(value, Undefined) else quote(value)
 
 
 def _line(error: TemplateError, place: Path) -> Any:

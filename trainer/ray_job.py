@@ -18,7 +18,7 @@ def main() -> int:
     """Runs the job; the exit status."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     ray.init()
@@ -30,7 +30,9 @@ def main() -> int:
         placement_strategy="STRICT_SPREAD" if job["nodes"] > 1 else "PACK",
     )
     run = RunConfig(failure_config=FailureConfig(max_failures=0))
-    DataParallelTrainer(node, train_loop_config=job, scaling_config=scaling, run_config=run).fit()
+    # Its own group is for the workers' address alone; the processes of the run have theirs.
+    group = TorchConfig(backend="gloo")
+    TorchTrainer(node, train_loop_config=job, torch_config=group, scaling_config=scaling, run_config=run).fit()
     return 0
 
 

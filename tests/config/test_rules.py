@@ -191,6 +191,28 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "engine.offload.parameters: needs engine.zero: 3, not 2",
         ),
     ],
+    "a_drive_is_named_and_used": [
+        (
+            {"engine": {"offload": "nvme"}},
+            "engine.nvme: is needed: a folder on the drive that engine.offload: nvme goes to",
+        ),
+        ({"engine": {"nvme": "/drive"}}, "engine.nvme: names a folder for engine.offload: nvme; set that, or leave it"),
+        (
+            {"engine": {"offload": "nvme", "nvme": "/drive", "zero": 2}},
+            "engine.offload: nvme needs engine.zero: 3, not 2",
+        ),
+        (
+            {"engine": {"offload": "nvme", "nvme": "/drive", "zero": 3}, "strategy": {"kind": "layerwise"}},
+            "engine.offload: nvme is not carried from one phase of layerwise to the next; set it to cpu or none",
+        ),
+    ],
+    "zero_plus_plus_needs_stage_3": [
+        ({"engine": {"hpz": 8}}, "engine.hpz: is for weights that are shared out; set engine.zero: 3, which is auto"),
+        (
+            {"engine": {"quantized_weights": True, "kind": "torch"}},
+            "engine.quantized_weights: is DeepSpeed's; set engine.kind: deepspeed, or leave it out",
+        ),
+    ],
     "a_step_is_filled_by_examples_or_by_tokens": [
         (
             {"batch": {"global": 64, "global_tokens": 4096}},

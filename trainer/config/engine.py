@@ -2,13 +2,15 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from trainer.config.section import Section
 
-Place = Literal["none", "cpu"]
+Place = Literal["none", "cpu", "nvme"]
 
 
 class Offload(Section):
-    """What lies in the host's memory while the device computes."""
+    """What lies in the host's memory, or on a drive, while the device computes."""
 
     optimizer: Place = "none"
     """Moments, float32 copies and the optimizer's work: ZeRO 1 to 3."""
@@ -26,7 +28,17 @@ class Engine(Section):
     """What DeepSpeed shares out over the processes: 1 optimizer state, 2 and gradients, 3 and weights; auto: the lowest
     whose state fits a device well."""
     offload: Place | Offload = "none"
-    """What DeepSpeed keeps on the host; cpu: the optimizer, and with zero: 3 the weights too."""
+    """What DeepSpeed keeps elsewhere; cpu: the optimizer, and with zero: 3 the weights too, on the host; nvme: both on
+    a drive, with zero: 3."""
+    nvme: str | None = None
+    """The folder on the drive, a fast one of each node's own."""
+    hpz: int | None = Field(None, ge=2)
+    """ZeRO++ (Wang et al. 2023): so many neighbouring processes, those of a node, keep a second share of the weights of
+    zero: 3, so that the backward pass gathers them without leaving the node."""
+    quantized_weights: bool = False
+    """ZeRO++: the weights of zero: 3 travel in 8 bits."""
+    quantized_gradients: bool = False
+    """ZeRO++: gradients of zero: 3 travel in 4 bits, by an all-to-all inside and between nodes."""
     deepspeed: str | dict[str, Any] | None = None
     """A DeepSpeed configuration that ours is merged into: a JSON file, a preset of ds_configs/, or a mapping."""
 

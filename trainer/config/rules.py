@@ -11,6 +11,7 @@ from trainer.config.log_rules import LOG_RULES
 from trainer.config.model_rules import MODEL_RULES
 from trainer.config.optimizer_rules import OPTIMIZER_RULES
 from trainer.config.recipe import Recipe
+from trainer.config.strategy import PHASED
 from trainer.config.strategy_rules import STRATEGY_RULES
 from trainer.config.task_rules import TASK_RULES
 from trainer.errors import Problem
@@ -62,6 +63,40 @@ def offload_needs_what_is_shared_out(recipe: Recipe) -> Problem | None:
     parameters = isinstance(engine.offload, Offload) and engine.offload.parameters != "none"
     if parameters and engine.zero not in ("auto", 3):
         return Problem("engine.offload.parameters", f"needs engine.zero: 3, not {engine.zero}; change one of the two")
+    return None
+
+
+def a_drive_is_named_and_used(recipe: Recipe) -> Problem | None:
+    """DeepSpeed moves what stage 3 shares out alone to a drive, and not from phase to phase."""
+    engine = recipe.engine
+    wanted = engine.offloaded(3)
+    if "nvme" not in (wanted.optimizer, wanted.parameters):
+        return (
+            Problem("engine.nvme", "names a folder for engine.offload: nvme; set that, or leave it out")
+            if (engine.nvme)
+            else None
+        )
+    if engine.zero not in ("auto", 3):
+        return Problem("engine.offload", f"nvme needs engine.zero: 3, not {engine.zero}; change one of the two")
+    if engine.nvme is None:
+        return Problem("engine.nvme", "is needed: a folder on the drive that engine.offload: nvme goes to")
+    if recipe.strategy.kind in PHASED:
+        message = f"nvme is not carried from one phase of {recipe.strategy.kind} to the next; set it to cpu or none"
+        return Problem("engine.offload", message)
+    return None
+
+
+def zero_plus_plus_needs_stage_3(recipe: Recipe) -> Problem | None:
+    """What travels with ZeRO++ are the shares of stage 3."""
+    engine = recipe.engine
+    set_keys = [key for key in ("hpz", "quantized_weights", "quantized_gradients") if getattr(engine, key)]
+    if not set_keys:
+        return None
+    key = f"engine.{set_keys[0]}"
+    if engine.kind == "torch":
+        return Problem(key, "is DeepSpeed's; set engine.kind: deepspeed, or leave it out")
+    if engine.zero != 3:
+        return Problem(key, f"is for weights that are shared out; set engine.zero: 3, which is {engine.zero}")
     return None
 
 
@@ -180,6 +215,8 @@ RULES: tuple[Rule, ...] = (
     zero_needs_deepspeed,
     a_deepspeed_file_needs_deepspeed,
     offload_needs_what_is_shared_out,
+    a_drive_is_named_and_used,
+    zero_plus_plus_needs_stage_3,
     attention_fits_the_layout,
     flash_computes_in_half_precision,
     a_packed_row_holds_the_longest_example,

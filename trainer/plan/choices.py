@@ -68,8 +68,11 @@ def choose_engine(recipe: Recipe, processes: int, state: State | None, room: int
 def _choose_zero(stage: int | None, recipe: Recipe, state: State | None, room: int | None) -> Choice:
     if stage is not None:
         return Choice("engine.zero", stage, NAMED)
-    if isinstance(recipe.engine.offload, Offload) and recipe.engine.offload.parameters != "none":
+    wanted = recipe.engine.offloaded(3)
+    if isinstance(recipe.engine.offload, Offload) and wanted.parameters != "none":
         return Choice("engine.zero", 3, "only stage 3 keeps weights on the host")
+    if "nvme" in (wanted.optimizer, wanted.parameters):
+        return Choice("engine.zero", 3, "only stage 3 goes to a drive")
     if state is None or room is None:
         return Choice("engine.zero", 2, "shares optimizer state and gradients out at the traffic of plain replicas")
     for zero in (1, 2, 3):

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.config.engine import Offload
+from trainer.config.engine import Engine
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem, RecipeError
 from trainer.plan import deepspeed_source
@@ -47,9 +47,7 @@ def build(recipe: Recipe, *, zero: int, micro: int, ranks: int, cuda: bool) -> d
         zero_allow_untested_optimizer=True,
         zero_force_ds_cpu_optimizer=False,
     )
-    config["zero_optimization"] = _sharing(
-        config.get("zero_optimization", {}), recipe.engine.offloaded(zero), zero, cuda
-    )
+    config["zero_optimization"] = _sharing(config.get("zero_optimization", {}), recipe.engine, zero, cuda)
     return _numbers(config, recipe, zero)
 
 
@@ -93,12 +91,19 @@ def _shortened(found: list[Problem]) -> list[Problem]:
     return found if more <= 0 else [*found[:_MOST], Problem("engine.deepspeed", f"and {more} more problems")]
 
 
-def _sharing(section: dict[str, Any], offload: Offload, zero: int, cuda: bool) -> dict[str, Any]:
+def _sharing(section: dict[str, Any], engine: Engine, zero: int, cuda: bool) -> dict[str, Any]:
     """The ZeRO section; overlapping and pinned memory need a device."""
     section = {**section, "stage": zero}
+    offload = engine.offloaded(zero)
     for key, device in (("offload_optimizer", offload.optimizer), ("offload_param", offload.parameters)):
         if device != "none":
-            section[key] = {**section.get(key, {}), "device": device}
+            drive = {"nvme_path": engine.nvme} if device == "nvme" else {}
+            section[key] = {**section.get(key, {}), "device": device, **drive}
+    if engine.hpz:
+        section["zero_hpz_partition_size"] = engine.hpz
+    for key in ("quantized_weights", "quantized_gradients"):
+        if getattr(engine, key):
+            section[f"zero_{key}"] = True
     if zero:
         section.setdefault("overlap_comm", cuda)
         section.setdefault("reduce_bucket_size", _BUCKET[cuda])

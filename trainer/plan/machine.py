@@ -13,7 +13,12 @@ from trainer.plan import deepspeed_source
 
 def problems(recipe: Recipe, devices: int) -> list[Problem]:
     """What a machine with so many CUDA devices lacks."""
-    return [*_numbers(recipe, devices), *_attention(recipe, devices), *_drives(recipe)]
+    return [
+        *_numbers(recipe, devices),
+        *_attention(recipe, devices),
+        *_drives(recipe),
+        *_quantized_messages(recipe, devices),
+    ]
 
 
 def _numbers(recipe: Recipe, devices: int) -> Iterator[Problem]:
@@ -39,16 +44,28 @@ def _attention(recipe: Recipe, devices: int) -> Iterator[Problem]:
 def _drives(recipe: Recipe) -> Iterator[Problem]:
     """Folders that DeepSpeed offloads to, and what it reads and writes them with."""
     source = deepspeed_source.read(recipe.engine.deepspeed)
-    asked = False
-    for section in ("offload_optimizer", "offload_param"):
-        path = f"zero_optimization.{section}.nvme_path"
-        if source is None or source.get(f"zero_optimization.{section}.device") != "nvme":
-            continue
-        asked, folder = True, Path(str(source.get(path)))
+    folders = dict[str, str]()
+    wanted = recipe.engine.offloaded(3)
+    if "nvme" in (wanted.optimizer, wanted.parameters):
+        folders["engine.nvme"] = str(recipe.engine.nvme)
+    elif source is not None:
+        for section in ("offload_optimizer", "offload_param"):
+            if source.get(f"zero_optimization.{section}.device") == "nvme":
+                path = f"zero_optimization.{section}.nvme_path"
+                folders[source.problem(path, "").where] = str(source.get(path))
+    for where, name in folders.items():
+        folder = Path(name)
         if not folder.is_dir():
-            yield source.problem(path, f"there is no folder {folder}; make it on the drive, or name another")
+            yield Problem(where, f"there is no folder {folder}; make it on the drive, or name another")
         elif not os.access(folder, os.W_OK):
-            yield source.problem(path, f"{folder} cannot be written to; name another folder")
-    if source is not None and asked and ctypes.util.find_library("aio") is None:
-        message = "device nvme needs the library libaio, which is not found; apt install libaio-dev, or offload to cpu"
-        yield source.problem("zero_optimization", message)
+            yield Problem(where, f"{folder} cannot be written to; name another folder")
+    if folders and ctypes.util.find_library("aio") is None:
+        message = "nvme needs the library libaio, which is not found; apt install libaio-dev, or offload to cpu"
+        yield Problem(next(iter(folders)), message)
+
+
+def _quantized_messages(recipe: Recipe, devices: int) -> Iterator[Problem]:
+    """Kernels of ZeRO++ that only a device has."""
+    for key in ("quantized_weights", "quantized_gradients"):
+        if getattr(recipe.engine, key) and not devices:
+            yield Problem(f"engine.{key}", "needs kernels for a CUDA device, and there is none; leave it out")

@@ -26,7 +26,7 @@ class StateMemory:
     gradients: int
     optimizer: int
     host: int = 0
-    """Bytes of the host for the same process: what is offloaded."""
+    """Bytes of the host, or of a drive, for the same process: what is offloaded."""
 
     @property
     def total(self) -> int:
@@ -56,16 +56,23 @@ def state_memory(
     trained: Sequence[Parameter] = (),
     micro_batches: int = 1,
     weights: int | None = None,
+    hpz: int | None = None,
+    listed: Sequence[Parameter] = (),
 ) -> StateMemory:
     """Bytes a device for `total` parameters of which `trainable` train, in steps of so many micro-batches.
 
     Adam's two moments are kept as the copy that updates are added to: float32 with masters, else as stored. DeepSpeed
     keeps that copy of the trained weights always, torch only where weights are stored in fewer bits. `trained` are
     those that train, where more than their number matters: without them, none is kept in 8 bits or stepped early.
-    `weights` are the bytes of all weights where some are stored in fewer bits, which are not shared out.
+    `weights` are the bytes of all weights where some are stored in fewer bits, which are not shared out. `hpz` is how
+    many processes share the second copy of the weights out that ZeRO++ keeps inside a node (arXiv 2306.10209). Stage 3
+    shares each of the `listed` parameters out by itself and fills the last share up, so that all are of one size.
     """
     size = BYTES[dtype]
     deepspeed = engine == "deepspeed" and zero > 0
+    if deepspeed and zero >= 3:
+        total += _filled_up(listed, ranks)
+        trainable += _filled_up(trained, ranks)
     masters = optimizer.master == "float32" and size < 4
     copy = 4 if optimizer.master == "float32" else size
     beside = copy if masters or deepspeed else 0
@@ -76,8 +83,9 @@ def state_memory(
     early = optimizer.in_backward and micro_batches == 1 and trained
     alive = max(one.size for one in trained) if early else trainable
     state = beside * trainable + moments.nbytes(optimizer, trainable, trained, copy)
+    second = _share(size * total, hpz) if hpz and deepspeed else 0
     held = StateMemory(
-        weights=weights or _share(size * total, ranks if deepspeed and zero >= 3 else 1),
+        weights=weights or _share(size * total, ranks if deepspeed and zero >= 3 else 1) + second,
         gradients=_share(gradient * alive, ranks if deepspeed and zero >= 2 else 1),
         optimizer=_share(state, ranks if deepspeed else 1),
     )
@@ -98,6 +106,11 @@ def _offloaded(held: StateMemory, offload: Offload, zero: int, gradients: int) -
         host += held.weights
         held = replace(held, weights=0)
     return replace(held, host=host)
+
+
+def _filled_up(parameters: Sequence[Parameter], ranks: int) -> int:
+    """What the last shares of parameters hold besides, so that each has shares of one size."""
+    return sum(-one.size % ranks for one in parameters)
 
 
 def _share(amount: int, ranks: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from trainer import ranks
 from trainer.config.log_rules import beyond_the_run
 from trainer.config.recipe import Recipe
-from trainer.errors import RecipeError
+from trainer.errors import Problem, RecipeError
 from trainer.parameter import Parameter
 from trainer.plan import quantized, trainable
 from trainer.plan.batch import BatchPlan, count_steps, plan_batch, steps_per_epoch, the_global_batch_divides
@@ -102,8 +102,17 @@ class Plan:
 def check_batch(recipe: Recipe, processes: int | None = None) -> None:
     """RecipeError where a new run cannot share its steps out; asked before rows are counted, which takes longer."""
     count = processes or recipe.launch.least_nodes * int(choose_processes(recipe, ranks.accelerators()).value)
-    if problem := the_global_batch_divides(recipe, count):
-        raise RecipeError([problem])
+    found = [the_global_batch_divides(recipe, count), second_shares_are_whole(recipe, count)]
+    if problems := [problem for problem in found if problem]:
+        raise RecipeError(problems)
+
+
+def second_shares_are_whole(recipe: Recipe, processes: int) -> Problem | None:
+    """Each group of ZeRO++ has as many processes as the others."""
+    hpz = recipe.engine.hpz
+    if hpz is None or processes % hpz == 0:
+        return None
+    return Problem("engine.hpz", f"{hpz} does not divide {processes} processes; set it to those of a node")
 
 
 def make(
@@ -141,6 +150,8 @@ def make(
             trained=trainable.trained(recipe, listed),
             micro_batches=batch.accumulate or 2,
             weights=_stored(recipe, listed, parameters.total),
+            hpz=recipe.engine.hpz,
+            listed=listed,
         )
 
     known = (lambda engine, zero: state(engine, zero).total) if parameters is not None else None

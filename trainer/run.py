@@ -150,7 +150,12 @@ def _deepspeed(recipe: Recipe, folder: Path, plan: Plan, device: torch.device) -
     if plan.engine != "deepspeed":
         return None
     settings = deepspeed_json.build(
-        recipe, zero=plan.zero, micro=plan.batch.micro, ranks=plan.batch.ranks, cuda=device.type == "cuda"
+        recipe,
+        zero=plan.zero,
+        micro=plan.batch.micro,
+        ranks=plan.batch.ranks,
+        cuda=device.type == "cuda",
+        largest=plan.largest,
     )
     if ranks.is_main():
         write_json(folder / "ds_config.json", settings)

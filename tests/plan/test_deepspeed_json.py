@@ -282,11 +282,87 @@ def test_a_flood_of_problems_is_cut_with_their_number():
 
 def test_every_preset_names_its_stage_and_has_its_line_in_the_readme():
     readme = (ROOT / "ds_configs" / "README.md").read_text()
-    assert set(deepspeed_source.presets()) == {"zero1", "zero2", "zero2_offload", "zero3", "zero3_offload"}
+    offloading = {"zero2_offload", "zero3_offload", "zero3_infinity"}
+    assert set(deepspeed_source.presets()) == {"zero1", "zero2", "zero3"} | offloading
     for name, file in deepspeed_source.presets().items():
         assert stage_of(recipe(name)) == int(name[4])
         assert unknown_keys(json.loads(file.read_text())) == []
         assert f"| `{name}` |" in readme
+
+
+def autos(section, at=""):
+    """Dotted keys that a preset leaves open."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from autos(value, f"{at}{key}.")
+        elif value == "auto":
+            yield f"{at}{key}"
+
+
+def test_presets_leave_open_what_transformers_fills_too():
+    """Its Trainer fills these in, and accelerate refuses every other "auto"."""
+    filled = {
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+        "bf16.enabled",
+        "fp16.enabled",
+        "zero_optimization.reduce_bucket_size",
+        "zero_optimization.stage3_prefetch_bucket_size",
+        "zero_optimization.stage3_param_persistence_threshold",
+    }
+    for file in deepspeed_source.presets().values():
+        assert set(autos(json.loads(file.read_text()))) <= filled
+
+
+def test_a_drive_and_zero_plus_plus_stand_where_deepspeed_reads_them():
+    engine = {"offload": "nvme", "nvme": "/drive", "hpz": 8, "quantized_weights": True, "quantized_gradients": True}
+    asked = recipe(engine={"kind": "deepspeed", "zero": 3, **engine})
+    section = build(asked, zero=3, micro=1, ranks=16, cuda=True, largest=1000)["zero_optimization"]
+    assert section["offload_optimizer"] == {"pin_memory": True, "device": "nvme", "nvme_path": "/drive"}
+    assert section["offload_param"] == {**section["offload_optimizer"], "buffer_size": 63}
+    assert section["zero_hpz_partition_size"] == 8
+    assert section["zero_quantized_weights"] is section["zero_quantized_gradients"] is True
+
+
+TRAINER = """
+import json, sys, torch
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+preset, out = sys.argv[1:]
+arguments = TrainingArguments(
+    output_dir=out, deepspeed=preset, per_device_train_batch_size=2, max_steps=2, report_to=[], use_cpu=True,
+    save_strategy="no", logging_steps=1, learning_rate=1e-3
+)
+sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
+model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=64, **sizes))
+rows = [{"input_ids": torch.arange(8), "labels": torch.arange(8)} for _ in range(4)]
+trainer = Trainer(model=model, args=arguments, train_dataset=rows)
+trainer.train()
+print("RESULT", json.dumps([row["loss"] for row in trainer.state.log_history if "loss" in row]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["zero1", "zero2", "zero2_offload", "zero3", "zero3_offload", "zero3_infinity"])
+def test_the_trainer_of_transformers_takes_every_preset_unchanged(name, tmp_path):
+    """The first run of some compiles an op of DeepSpeed, for minutes."""
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": "0", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # fmt: skip
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    preset = str(deepspeed_source.presets()[name].resolve())
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINER, preset, str(tmp_path / "out")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    first, second = json.loads(said[7:])
+    assert second < first
 
 
 INITIALISE = """
@@ -313,7 +389,7 @@ dist.destroy_process_group()
 
 
 def test_deepspeed_takes_every_configuration_that_is_built():
-    presets = [(name, int(name[4])) for name in deepspeed_source.presets() if "offload" not in name]
+    presets = [(name, int(name[4])) for name in ("zero1", "zero2", "zero3")]
     cases = [
         [f"{name} {dtype}", dtype, built(name, zero=zero, ranks=1, model={"dtype": dtype})]
         for name, zero in [*presets, (None, 0)]

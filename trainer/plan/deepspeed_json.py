@@ -24,8 +24,12 @@ memory that its last step freed, and larger ones in pages that the kernel has to
 _REPLACED = ("optimizer", "scheduler")
 
 
-def build(recipe: Recipe, *, zero: int, micro: int, ranks: int, cuda: bool) -> dict[str, Any]:
+def build(
+    recipe: Recipe, *, zero: int, micro: int, ranks: int, cuda: bool, largest: int | None = None
+) -> dict[str, Any]:
     """The whole configuration of a run of `ranks` processes, `micro` examples each, at one ZeRO stage.
+
+    `largest` are the numbers of the largest parameter, where they are known.
 
     Raises:
         RecipeError: the user's JSON cannot be read, holds unknown keys or contradicts the recipe.
@@ -48,6 +52,10 @@ def build(recipe: Recipe, *, zero: int, micro: int, ranks: int, cuda: bool) -> d
         zero_force_ds_cpu_optimizer=False,
     )
     config["zero_optimization"] = _sharing(config.get("zero_optimization", {}), recipe.engine, zero, cuda)
+    offloaded = config["zero_optimization"].get("offload_param") or {}
+    if offloaded.get("device") == "nvme" and largest is not None:
+        # DeepSpeed's own buffers of 100 million numbers are too small for large vocabularies, and much for others.
+        offloaded.setdefault("buffer_size", -(-largest // ranks))
     return _numbers(config, recipe, zero)
 
 

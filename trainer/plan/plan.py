@@ -38,6 +38,8 @@ class Plan:
     memory: StateMemory | None
     choices: tuple[Choice, ...]
     """What the recipe left to the plan, and why it was chosen so."""
+    largest: int | None = None
+    """Numbers of the largest parameter."""
 
     def describe(self) -> str:
         """The plan in a few lines, as it is shown before the first step."""
@@ -174,6 +176,7 @@ def make(
         trainable=parameters.trainable if parameters else None,
         memory=memory,
         choices=tuple(chosen),
+        largest=max((one.size for one in listed), default=None) if listed else None,
     )
 
 

@@ -8,6 +8,9 @@
 output={{ job.output }}
 {% include "_mark.sh" %}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300  # seconds to save in
+{% if not static %}
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # which would listen on every interface
+{% endif %}
 {{ job.limit() }} {{ job.inside() }} {{ job.module("torch.distributed.run") }} \
   --nnodes={{ nodes | plain }} --nproc-per-node={{ job.processes }} --max-restarts={{ restarts }} \
 {% if static %}

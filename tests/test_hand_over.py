@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,32 @@ def run(place: Path, *words: str, **variables: str) -> tuple[int, str]:
     return started.returncode, said
 
 
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
 def summary(place: Path) -> dict[str, Any]:
     return dict(json.loads((place / "run/summary.json").read_text()))
+
+
+def listening(parent: int) -> set[str]:
+    """The addresses that a process and its descendants listen on, as the kernel writes them."""
+    family, sockets = [parent], set[str]()
+    for process in family:
+        with suppress(OSError):
+            children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+            family += [int(child) for child in children]
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    sockets.add(str(descriptor.readlink()))
+    found = set[str]()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                found.add(words[1].rpartition(":")[0])
+    return found
 
 
 @pytest.mark.slow
@@ -130,16 +156,41 @@ def test_a_signal_saves_and_the_same_command_goes_on(place: Path) -> None:
 
 @pytest.mark.slow
 def test_two_nodes_started_by_hand_train_together(place: Path) -> None:
-    settings = ("launch.nodes=2", "launch.processes=1", "launch.patience=60")
+    port = free_port()
+    settings = ("launch.nodes=2", "launch.processes=1", "launch.patience=60", f"launch.port={port}")
     meet = ("--address", "127.0.0.1")
-    second = command(place, "train", "recipe.yaml", *settings, "launch.port=29417", "--node", "NODE", *meet, NODE="1")
-    status, said = run(place, "train", "recipe.yaml", *settings, "launch.port=29417", "--node", "0", *meet)
+    second = command(place, "train", "recipe.yaml", *settings, "--node", "NODE", *meet, NODE="1")
+    status, said = run(place, "train", "recipe.yaml", *settings, "--node", "0", *meet)
 
     assert status == 0, said
-    assert second.communicate(timeout=60)[0] == "Node 1 of 2 meets the others at 127.0.0.1:29417\n"
+    assert second.communicate(timeout=60)[0] == f"Node 1 of 2 meets the others at 127.0.0.1:{port}\n"
     assert second.returncode == 0
-    assert "Node 0 of 2 meets the others at 127.0.0.1:29417" in said and "2 processes" in said
+    assert f"Node 0 of 2 meets the others at 127.0.0.1:{port}" in said and "2 processes" in said
     assert summary(place)["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_nodes_that_share_no_folder_prepare_the_rows_each(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    for name in ("rows.jsonl", "recipe.yaml"):
+        (other / name).write_text((place / name).read_text())
+    settings = (
+        "launch.nodes=2",
+        "launch.processes=1",
+        f"launch.port={free_port()}",
+        "data.cache=false",
+        "--address",
+        "127.0.0.1",
+    )
+    second = command(other, "train", "recipe.yaml", *settings, "--node", "1")
+    status, said = run(place, "train", "recipe.yaml", *settings, "--node", "0")
+
+    assert status == 0, said
+    assert second.communicate(timeout=60) and second.returncode == 0
+    assert summary(place)["status"] == "completed"
+    assert (other / "run/data").is_dir() and not (other / "run/summary.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -205,19 +256,19 @@ def test_no_secret_is_written_down(place: Path) -> None:
     secrets = f"launch.secrets={{TOKEN_A: null, TOKEN_B: {place / 'token'}}}"
     words = ("launch", "recipe.yaml", "--to", "torchrun", secrets, "log.tensorboard=true")
     started = command(place, *words, TOKEN_A="hidden-in-the-environment")
-    seen = ""
+    seen, heard = "", set[str]()
     while started.poll() is None:
         for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
+            with suppress(OSError):
                 seen += process.read_text(errors="replace")
-            except OSError:
-                continue
+        heard |= listening(started.pid)
         time.sleep(0.2)
     said = started.communicate()[0]
 
     assert started.returncode == 0, said
     assert said.count("step 3/3") == 1, "rank 0 alone writes to the terminal"
     assert {path.name for path in (place / "run/logs").iterdir()} >= {"rank-0.log", "rank-1.log", "all.log"}
+    assert heard == {"0100007F"}, "all that listens does so on 127.0.0.1"
     left = [path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()]
     assert not any(b"hidden-in" in content for content in left)
     assert "hidden-in" not in said and "hidden-in" not in seen

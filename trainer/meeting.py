@@ -35,6 +35,19 @@ def interface_to(address: str, port: int) -> str | None:
     return None
 
 
+def listen(address: str, port: int) -> int:
+    """The descriptor of a socket that listens on this address alone, for a store to take over; RunError if it cannot.
+
+    torch's own listens on every interface.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family).detach()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"cannot listen on {address}:{port} ({reason}): is it an address of the first node?") from None
+
+
 def is_name(address: str) -> bool:
     """Whether an address is a name, which each machine may read in its own way."""
     for family in (socket.AF_INET, socket.AF_INET6):

@@ -190,10 +190,11 @@ def connect(device_type: str, patience: int = 300) -> None:
         # Else gloo takes the address that the host's name resolves to, which may be a VPN's or nobody's.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", own)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    descriptor = os.environ.get(STORE_FD)
-    if descriptor is None:
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's own store is the meeting place
         dist.init_process_group(backend)
         return
+    given = os.environ.get(STORE_FD)
+    descriptor = int(given) if given is not None else meeting.listen(address, port) if is_main() else None
     seconds = timedelta(seconds=patience)
     place = f"{address}:{port}"
     try:
@@ -204,7 +205,7 @@ def connect(device_type: str, patience: int = 300) -> None:
             is_master=is_main(),
             timeout=seconds,
             wait_for_workers=False,
-            master_listen_fd=int(descriptor) if is_main() else None,
+            master_listen_fd=descriptor if is_main() else None,
         )
     except dist.DistError as error:
         raise RunError(f"rank {rank()} cannot reach {place} (launch.address): {str(error).splitlines()[0]}") from None

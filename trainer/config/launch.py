@@ -56,7 +56,8 @@ class Torchrun(Section):
     """For `kind: torchrun`."""
 
     rendezvous: Literal["c10d", "static"] = "c10d"
-    """c10d: the same command on every node; static: each node is told its number by the variable NODE_RANK."""
+    """c10d: the same command on every node, and the first one listens on `launch.address` alone; static: each node is
+    told its number by the variable NODE_RANK, and torch listens on every interface of the first one."""
     restarts: int = Field(3, ge=0)
     """How often all processes are started anew, from the last checkpoint, where nodes may come and go."""
 

@@ -13,7 +13,7 @@ from trainer.data.facts import Facts, Numbers
 from trainer.data.formats import check_fields
 from trainer.data.kept_images import IMAGES, KeptImages
 from trainer.data.preparation import CHOSEN, CONTENT, SPLITS, Preparation, splits_of
-from trainer.data.rank_zero import on_rank_zero
+from trainer.data.rank_zero import once_a_node
 from trainer.data.split import Split
 from trainer.data.store import Store
 from trainer.plan.manifest import Manifest
@@ -80,15 +80,16 @@ def prepare(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", folder: Path) 
     """The splits of a recipe, tokenised into the cache or `folder/data` unless they are there; rows left out go to
     `folder/quarantine.jsonl`.
 
-    Every rank calls this; rank 0 works and every rank raises what it raises: DataError for the rows, RecipeError for
-    keys that do not fit them or the tokenizer, RunError where nothing can be written.
+    Every rank calls this; rank 0 works, and the first rank of a node that does not see its folder. Every rank raises
+    what rank 0 raises: DataError for the rows, RecipeError for keys that do not fit them or the tokenizer, RunError
+    where nothing can be written.
     """
 
     def work() -> None:
         check_fields(recipe.data)
         Preparation(recipe, Encoder(recipe, tokenizer), folder).prepare()
 
-    on_rank_zero(work)
+    once_a_node(work, folder)
     return _open(folder / "data" / CHOSEN)
 
 

@@ -15,7 +15,7 @@ from trainer.config.relations import MARKERS
 from trainer.data import templates
 from trainer.data.findings import Findings
 from trainer.data.formats import Example, check_fields, only_images
-from trainer.data.rank_zero import on_rank_zero
+from trainer.data.rank_zero import once_a_node
 from trainer.data.reading import read_all
 from trainer.data.sources import name_of, train_sources
 from trainer.errors import Problem, RecipeError
@@ -39,11 +39,11 @@ def load(recipe: Recipe, folder: Path) -> "PreTrainedTokenizerBase":
         return no_words()
     if isinstance(settings, NewTokenizer):
         place = folder / "tokenizer"
-        on_rank_zero(lambda: _train_unless_there(recipe, settings, place))
+        once_a_node(lambda: _train_unless_there(recipe, settings, place), folder)
         tokenizer = _from_folder(place)
     else:
-        # The others find what rank 0 has downloaded.
-        first = on_rank_zero(lambda: _pretrained(recipe))
+        # The others find what the first of their node has downloaded.
+        first = once_a_node(lambda: _pretrained(recipe), None)
         tokenizer = _pretrained(recipe) if first is None else first
     _add_tokens(recipe, tokenizer)
     if templates.writes_conversations(recipe):

@@ -17,7 +17,7 @@ def _facts(job: Job) -> Mapping[str, Any]:
         "restarts": launch.torchrun.restarts if elastic else 0,
         "address": launch.meeting_address if alone else job.fill(launch.address, "launch.address"),
         "port": launch.port or 0 if alone else launch.meeting_port,
-        "backend": "c10d",
+        "backend": "shardtune",
     }
 
 

@@ -30,8 +30,9 @@ KEYS: dict[str, dict[str, Any]] = {
     "vera": {"kind": "vera", "r": 8},
     "nf4": {"r": 4, "model": {"quantization": "nf4"}},
     "int8": {"r": 4, "model": {"quantization": "int8"}},
+    "dora int8": {"kind": "dora", "r": 4, "model": {"quantization": "int8"}},
 }
-QUICK = [("llama", "lora"), ("tied", "lora"), ("llama", "dora"), ("gpt2", "nf4")]
+QUICK = [("llama", "lora"), ("tied", "lora"), ("llama", "dora"), ("gpt2", "nf4"), ("llama", "dora int8")]
 OTHERS = [(base, kind) for base in BASES for kind in KEYS if (base, kind) not in QUICK]
 
 

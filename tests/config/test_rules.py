@@ -132,6 +132,12 @@ BROKEN: dict[str, list[tuple[dict[str, dict[str, Any]], str]]] = {
             "model.quantization: is for the adapters by their own kinds, of which lora is one; set it to none",
         ),
     ],
+    "lengths_are_taken_of_whole_weights": [
+        (
+            {"adapter": {"kind": "dora"}, "engine": {"zero": 3}, "model": {"quantization": "nf4"}},
+            "engine.zero: 3 does not go with dora on a quantized base, whose weights it cannot gather once more",
+        )
+    ],
     "targets_can_be_matched": [
         ({"adapter": {"kind": "lora", "ranks": {"re:(q": 4}}}, "adapter.ranks: 're:(q' is no regular expression"),
         ({"adapter": {"kind": "lora", "targets": []}}, "adapter.targets: holds nothing to match"),

@@ -2,7 +2,7 @@
 
 import re
 
-from trainer.config.adapter import AdaLora, Lora, OfPeft, Prefix, Prompted, Targeted, Thin
+from trainer.config.adapter import AdaLora, Dora, Lora, OfPeft, Prefix, Prompted, Targeted, Thin
 from trainer.config.recipe import Recipe
 from trainer.errors import Problem
 
@@ -117,6 +117,14 @@ def a_method_of_peft_stands_on_whole_weights(recipe: Recipe) -> Problem | None:
     return None
 
 
+def lengths_are_taken_of_whole_weights(recipe: Recipe) -> Problem | None:
+    """DoRA looks at the weights after their product, when ZeRO-3 has let them go; it cannot gather quantized ones."""
+    if not isinstance(recipe.adapter, Dora) or recipe.engine.zero != 3 or recipe.model.quantization == "none":
+        return None
+    message = "does not go with dora on a quantized base, whose weights it cannot gather once more; set it to 2, or"
+    return Problem("engine.zero", f"3 {message} adapter.kind: lora")
+
+
 ADAPTER_RULES = (
     an_adapter_stands_on_pretrained_weights,
     targets_can_be_matched,
@@ -126,4 +134,5 @@ ADAPTER_RULES = (
     what_looks_at_inputs_has_a_whole_model,
     ranks_are_let_go_in_the_middle,
     a_method_of_peft_stands_on_whole_weights,
+    lengths_are_taken_of_whole_weights,
 )

@@ -66,6 +66,8 @@ def once_a_node(work: Callable[[], Result], shared: Path | None) -> Result | Non
         raise error
     while (said := ranks.all_reduce({"busy": 0.0, "failed": 0.0}))["busy"] and not said["failed"]:
         pass
+    if shared is not None and ranks.is_main():
+        (shared / _MARK).unlink(missing_ok=True)
     if said["failed"]:
         raise RunError("another node could not do what each node does at the start; it says why")
     return result

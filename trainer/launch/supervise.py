@@ -57,13 +57,13 @@ def run(
         signals = stack.enter_context(Signals())
         if first:
             ready()
-            _prepare(folder)
+            _prepare(folder, clear=True)
             listener = stack.enter_context(_listen_for_all(place))
             place = replace(place, port=listener.getsockname()[1])
         else:
             meeting.wait_for(place.address, place.port or 0, place.patience)
             ready()
-            extension_locks.remove_stale()
+            _prepare(folder, clear=False)
         before = outcome.summary_mark(folder)
         workers: list[Worker] = []
         try:
@@ -158,11 +158,14 @@ def _cannot_listen(address: str, port: int | None, error: OSError) -> Problem:
     return Problem("launch.address", f"{address} is not an address of this machine ({reason}); set it to 127.0.0.1")
 
 
-def _prepare(folder: Path) -> None:
-    """Makes the logs' folder and removes what earlier starts left, there and among the builds of compiled ops."""
+def _prepare(folder: Path, *, clear: bool) -> None:
+    """Makes the logs' folder and removes what earlier starts left, there where `clear`, and among the builds of
+    compiled ops.
+    """
     try:
         (folder / outcome.LOGS).mkdir(exist_ok=True)
-        outcome.clear(folder)
+        if clear:
+            outcome.clear(folder)
         extension_locks.remove_stale()
     except OSError as error:
         raise RecipeError(

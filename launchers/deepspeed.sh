@@ -22,22 +22,27 @@ node() {
   { cat > /dev/null; kill -TERM "$child" 2> /dev/null; } <&0 &
   wait "$child"
 }
-set -m
+files="$(mktemp -d)" || exit 2
+trap 'rm -rf -- "$files"' EXIT
+sessions=() feeders=()
 for index in "${!hosts[@]}"; do
-  { declare -f node; printf 'node %q %q; exit\n' "$index" "$address"; exec sleep infinity; } |
-    ssh -- "${hosts[$index]}" bash &
+  mkfifo "$files/$index" || exit 2
+  ssh -- "${hosts[$index]}" bash < "$files/$index" &
+  sessions+=($!)
+  { declare -f node; printf 'node %q %q; exit\n' "$index" "$address"; exec sleep infinity; } > "$files/$index" &
+  feeders+=($!)
 done
-stop() {
-  for group in $(jobs -p); do kill -- "-$group" 2> /dev/null; done
-}
-trap stop TERM INT HUP EXIT
+stop() { kill "${feeders[@]}" 2> /dev/null; }
+trap stop TERM INT HUP
 status=0
-for index in "${!hosts[@]}"; do
-  wait -n
-  ended=$?
+for session in "${sessions[@]}"; do
+  while kill -0 "$session" 2> /dev/null; do
+    wait "$session"
+    ended=$?
+  done
   if [ "$ended" -ne 0 ]; then
     status=$ended
-    break
+    stop
   fi
 done
 stop

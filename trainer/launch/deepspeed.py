@@ -15,6 +15,8 @@ def _facts(job: Job) -> Mapping[str, Any]:
     launch = job.launch
     ssh = launch.deepspeed.over == "ssh"
     passed = [f"{name}={value}" for name, value in launch.environment.items()]
+    if not job.gpus:
+        passed.append("DS_ACCELERATOR=cpu")
     if launch.nodes != 1 and not ssh:
         _refuse_what_is_not_quoted(job, passed)
     for name, file in launch.secrets.items():
@@ -27,7 +29,9 @@ def _facts(job: Job) -> Mapping[str, Any]:
 
 def _refuse_what_is_not_quoted(job: Job, passed: list[str]) -> None:
     """DeepSpeed hands words to the shells of other hosts as they are."""
-    way_out = "which DeepSpeed does not quote for the shells of other hosts; set launch.deepspeed.over: ssh"
+    way_out = (
+        "which DeepSpeed does not quote for other hosts; write it into the recipe, or set launch.deepspeed.over: ssh"
+    )
     words = {"the recipe's path": [job.recipe], "a setting": job.settings, "launch.environment": passed}
     found = [
         Problem("launch.deepspeed.over", f"{what} holds {word!r}, {way_out}")

@@ -27,7 +27,10 @@ trap 'rm -rf -- "$files"' EXIT
 sessions=() feeders=()
 for index in "${!hosts[@]}"; do
   mkfifo "$files/$index" || exit 2
-  ssh -- "${hosts[$index]}" bash < "$files/$index" &
+  (
+    trap '' TERM INT HUP # the host is told to stop, and the connection stays until it has saved
+    exec ssh -- "${hosts[$index]}" bash
+  ) < "$files/$index" &
   sessions+=($!)
   { declare -f node; printf 'node %q %q; exit\n' "$index" "$address"; exec sleep infinity; } > "$files/$index" &
   feeders+=($!)

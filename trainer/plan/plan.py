@@ -161,7 +161,6 @@ def make(
     engine, zero = str(chosen[1].value), int(chosen[2].value)
     chosen.append(choose_optimizer_code(recipe, engine, cuda=ranks.accelerators() > 0))
     chosen += choose_for_steps(recipe)
-    memory = state(engine, zero) if parameters is not None else None
     steps = count_steps(recipe, manifest)
     _check_steps(recipe, manifest, listed, steps, zero)
     return Plan(
@@ -171,13 +170,18 @@ def make(
         manifest=manifest,
         engine=engine,
         zero=zero,
-        precision=recipe.model.dtype if recipe.train.precision == "auto" else recipe.train.precision,
+        precision=_precision(recipe),
         parameters=parameters.total if parameters else None,
         trainable=parameters.trainable if parameters else None,
-        memory=memory,
+        memory=state(engine, zero) if parameters is not None else None,
         choices=tuple(chosen),
         largest=max((one.size for one in listed), default=None) if listed else None,
     )
+
+
+def _precision(recipe: Recipe) -> str:
+    """What products are computed in."""
+    return recipe.model.dtype if recipe.train.precision == "auto" else recipe.train.precision
 
 
 def _bytes(size: int) -> str:

@@ -14,6 +14,6 @@ export {{ name | plain }}={{ value }}
 {{ name | plain }}="$(cat -- {{ file }})" || exit 2
 export {{ name | plain }}
 {% else %}
-: "${{ '{' | plain }}{{ name | plain }}:?is named by launch.secrets and is not set}"
+[ -n "${{ '{' | plain }}{{ name | plain }}-}" ] || { echo "launch.secrets.{{ name | plain }}: the variable is not set here; set it, or name a file that holds it" >&2; exit 2; }
 {% endif %}
 {% endfor %}

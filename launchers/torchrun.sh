@@ -11,7 +11,7 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=300  # seconds to save in
 {% if not static %}
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1  # which would listen on every interface
 {% endif %}
-{{ job.limit() }} {{ job.inside() }} {{ job.module("torch.distributed.run") }} \
+{{ job.limit() }} {{ job.inside() }} {{ job.module(runner) }} \
   --nnodes={{ nodes | plain }} --nproc-per-node={{ job.processes }} --max-restarts={{ restarts }} \
 {% if static %}
   --rdzv-backend=static --node-rank="$NODE_RANK" --master-addr={{ address }} --master-port={{ port }} \

@@ -1,20 +1,26 @@
-"""torchrun's c10d rendezvous, bound to the address that it is named: `torchrun --rdzv-backend=shardtune`.
+"""torchrun, with a c10d rendezvous that listens on the address that it is named alone: `--rdzv-backend=shardtune`.
+
+    python -m trainer.rendezvous [what torchrun takes]
 
 torch's own listens on every interface of the first node.
 """
 
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
+from torch.distributed import TCPStore, run  # type: ignore[attr-defined]
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousParameters,
+    rendezvous_handler_registry,
+)
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 
+_BACKEND = "shardtune"
 _PORT = 29400
 _SECONDS = timedelta(seconds=60)
 """For one answer of the store; nodes wait for one another as long as `join_timeout` says."""
@@ -26,12 +32,13 @@ class _Backend(C10dRendezvousBackend):
     @property
     def name(self) -> str:
         """As torchrun compares it."""
-        return "shardtune"
+        return _BACKEND
 
 
-def handler() -> Callable[[RendezvousParameters], RendezvousHandler]:
-    """What torchrun finds by the entry point of its name."""
-    return _create
+def main() -> None:
+    """Runs torchrun, which ends the process."""
+    rendezvous_handler_registry.register(_BACKEND, _create)
+    run.main()
 
 
 def _create(parameters: RendezvousParameters) -> RendezvousHandler:
@@ -52,3 +59,7 @@ def _store(address: str, port: int) -> Any:
     return TCPStore(
         address, port, is_master=True, wait_for_workers=False, timeout=_SECONDS, master_listen_fd=listener.detach()
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,15 @@ from trainer.launch.job import Job, Target
 def _facts(job: Job) -> Mapping[str, Any]:
     launch = job.launch
     alone, elastic = launch.nodes == 1, isinstance(launch.nodes, Nodes)
+    static = launch.torchrun.rendezvous == "static" and not alone
     return {
-        "static": launch.torchrun.rendezvous == "static" and not alone,
+        "static": static,
         "nodes": f"{launch.least_nodes}:{launch.most_nodes}" if elastic else f"{launch.nodes}",
         "restarts": launch.torchrun.restarts if elastic else 0,
         "address": launch.meeting_address if alone else job.fill(launch.address, "launch.address"),
         "port": launch.port or 0 if alone else launch.meeting_port,
         "backend": "shardtune",
+        "runner": "torch.distributed.run" if static else "trainer.rendezvous",
     }
 
 

@@ -158,6 +158,7 @@ def said_of_grades(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_labels_of_an_order_are_learned_and_told(tmp_path: Path) -> None:
     done = shardtune("train", str(write_graded(tmp_path)))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import a_model
+import pytest
 import torch
 from runs.command import shardtune, write_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
+@pytest.mark.slow
 def test_the_merged_model_loads_by_itself_and_says_the_same(tmp_path: Path) -> None:
     from peft import PeftModel
 

@@ -96,6 +96,7 @@ def test_dropout_rests_below_what_trains_alone(tmp_path: Path) -> None:
     assert len(set(losses[0])) == len(losses[0])
 
 
+@pytest.mark.slow
 def test_without_room_a_run_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sections = {**dropping(tmp_path), "train": {"max_steps": 3}}
     plain, _ = run(tmp_path, tmp_path / "plain", "torch", LAST, **sections)

@@ -95,6 +95,7 @@ def test_a_finished_run_answers(finished: Path, base: Path) -> None:
     assert "asks for no answer" in last["why"]
 
 
+@pytest.mark.slow
 def test_rows_may_hold_their_images(base: Path, tmp_path: Path) -> None:
     import base64
 

@@ -49,7 +49,7 @@ def said(folder: Path, name: str, rows: list[dict[str, Any]]) -> list[dict[str, 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("engine", each("torch", slow=("ddp", "zero3")))
+@pytest.mark.parametrize("engine", each(slow=("torch", "ddp", "zero3")))
 def test_all_tasks_are_learned_and_told(tmp_path: Path, engine: str) -> None:
     done = shardtune("train", str(write(tmp_path, **ENGINES[engine])))
     assert done.returncode == 0, done.stdout + done.stderr

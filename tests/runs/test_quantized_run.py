@@ -93,6 +93,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "llama"
 
 
+@pytest.mark.slow
 def test_a_base_that_was_saved_in_4_bits_trains_and_is_merged(tmp_path: Path, stored: Path) -> None:
     recipe = recipe_of(tmp_path / "own", stored, "torch", "nf4")
     run(recipe)

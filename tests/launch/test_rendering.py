@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import a_recipe
 import kubernetes.client
@@ -15,6 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trainer import assets
+from trainer.config.launch import Kind
 from trainer.errors import RecipeError
 from trainer.launch.job import Job, array_settings, make
 from trainer.launch.rendering import problems, render
@@ -50,6 +52,12 @@ def job(kind: str, *, settings: tuple[str, ...] = (), path: str = "recipes/my.ya
 
 def text(kind: str, **launch: Any) -> str:
     return render(job(kind, **launch), TARGETS[kind])
+
+
+def test_every_kind_has_a_target_and_a_template() -> None:
+    assert set(TARGETS) == set(get_args(Kind))
+    for kind, target in TARGETS.items():
+        assert Path(target.template).stem == kind and (assets.folder("launchers") / target.template).is_file()
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -331,6 +339,7 @@ def test_a_site_brings_its_own_template(tmp_path: Path) -> None:
         ("{% if %}", r"site\.sh:1: Expected an expression"),
         ("a\n{{ launch.acount }}", r"site\.sh:2: .*has no attribute 'acount'"),
         ("{{ launch.slurm }}", r"launch: .* is no word of a shell; name another"),
+        ("a\nb\n{{ job.processes + job.name }}", r"site\.sh:3: unsupported operand type"),
         ("{% include 'none' %}", r"launch\.template: .*site\.sh cannot be read: .*none"),
     ],
 )

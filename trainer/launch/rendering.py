@@ -55,8 +55,8 @@ def render(job: Job, target: Target) -> str:
         raise RecipeError([Problem(f"{error.filename or place}:{error.lineno}", f"{error.message}")]) from None
     except (TemplateNotFound, UnicodeDecodeError) as error:
         raise RecipeError([Problem("launch.template", f"{place} cannot be read: {error}")]) from None
-    except TemplateError as error:
-        raise RecipeError([Problem(f"{place}:{_line(error, place)}", f"{error.message}")]) from None
+    except (TemplateError, TypeError, ValueError, AttributeError) as error:
+        raise RecipeError([Problem(f"{place}:{_line(error, place)}", f"{error}")]) from None
 
 
 def _quoted(quote: Callable[[Any], str], value: Any) -> str:
@@ -64,7 +64,7 @@ def _quoted(quote: Callable[[Any], str], value: Any) -> str:
     return str(value) if isinstance(value, Undefined) else quote(value)
 
 
-def _line(error: TemplateError, place: Path) -> Any:
+def _line(error: Exception, place: Path) -> int:
     """The line of a template at which an error arose."""
     trace, line = error.__traceback__, 1
     while trace is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import DataError, Problem, RunError
-from trainer.launch import nodes, outcome, settle
+from trainer.launch import lock, nodes, outcome, settle
 
 
 def _summary(folder: Path, **content: object) -> None:
@@ -64,6 +64,16 @@ def test_a_node_knows_better_than_a_broken_connection(tmp_path: Path) -> None:
     nodes.tell(tmp_path, 1, RunError("rank 9 of 16 was killed by SIGKILL"), 1)
 
     assert settle.settle(tmp_path, 137, "none") == (5, "rank 9 of 16 was killed by SIGKILL")
+
+
+def test_a_run_that_is_alive_elsewhere_keeps_its_summary(tmp_path: Path) -> None:
+    with lock.hold(tmp_path):
+        assert lock.is_held(tmp_path)
+        status, _ = settle.settle(tmp_path, 137, "none")
+        assert status == 5 and not (tmp_path / "summary.json").exists()
+    assert not lock.is_held(tmp_path)
+    settle.settle(tmp_path, 137, "none")
+    assert (tmp_path / "summary.json").exists()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,23 @@ def hold(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a run is alive in the folder."""
+    try:
+        descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _take(descriptor: int, folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     try:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from trainer.errors import EXIT_DONE, RunError, ShardtuneError, Stopped
-from trainer.launch import nodes, outcome
+from trainer.launch import lock, nodes, outcome
 from trainer.launch.merged import merge
 
 
@@ -39,7 +39,8 @@ def settle(folder: Path, status: int, mark: str) -> tuple[int, str]:
     error = _told(folder) or RunError(
         f"the launcher ended with exit status {status}, and no process left a word: see {folder / outcome.LOGS}"
     )
-    if folder.is_dir():
+    # Where nodes may go, the run can be alive on the others.
+    if folder.is_dir() and not lock.is_held(folder):
         outcome.write_summary(folder, error, None if fresh else outcome.summary_mark(folder))
     return error.status, str(error)
 

@@ -62,6 +62,7 @@ def command(place: Path, *words: str, **variables: str) -> "subprocess.Popen[str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -134,7 +135,9 @@ def test_a_users_mistake_keeps_its_exit_status_through_torchrun(place: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_signal_saves_and_the_same_command_goes_on(place: Path) -> None:
+@pytest.mark.parametrize("by_terminal", [False, True])
+def test_a_signal_saves_and_the_same_command_goes_on(by_terminal: bool, place: Path) -> None:
+    """One for the command alone, as a scheduler sends it, or Ctrl-C, which reaches all of its process group."""
     words = ("launch", "recipe.yaml", "--to", "torchrun", "train.max_steps=400", "checkpoint.every=1000")
     started = command(place, *words)
     metrics = place / "run/metrics.jsonl"
@@ -142,7 +145,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(place: Path) -> None:
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
         assert time.monotonic() < deadline and started.poll() is None
         time.sleep(0.05)
-    started.send_signal(signal.SIGTERM)
+    if by_terminal:
+        os.killpg(started.pid, signal.SIGINT)
+    else:
+        started.send_signal(signal.SIGTERM)
     said = started.communicate(timeout=60)[0]
 
     assert started.returncode == 75, said

@@ -10,7 +10,8 @@ from trainer.launch.watch import Signals
 def hand_over(job: Job, script: Path) -> Sent:
     """Runs a script to its end; a signal that reaches this process is the script's."""
     with Signals() as signals:
-        child = subprocess.Popen(["bash", str(script)])
+        # In a session of its own, so that Ctrl-C reaches it once: a second signal would end a run that is saving.
+        child = subprocess.Popen(["bash", str(script)], start_new_session=True)
         passed = 0
         while True:
             try:

@@ -15,6 +15,16 @@ from trainer.config.yaml_file import write_inline
 _NAME_LENGTH = 40
 KILL_AFTER = 330
 """Seconds that a run has to save after its time limit: the supervisor gives its processes 300."""
+_OF_LAUNCHERS = (
+    "SLURM_NODEID",
+    "OMPI_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "PMI_RANK",
+    "NODE_RANK",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE",
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+)
+"""Variables that launchers set; Docker hands on only those that it is told of, and leaves out what is not set."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class Job:
             binds = [word for mount in mounts for word in ("--bind", mount)]
             return ["apptainer", "exec", *device, *binds, "--pwd", self.folder, box.image]
         device = ["--gpus", "all"] if self.gpus else []
-        passed = [word for name in self.variables for word in ("--env", name)]
+        passed = [word for name in (*self.variables, *_OF_LAUNCHERS) for word in ("--env", name)]
         volumes = [word for mount in mounts for word in ("--volume", mount)]
         shares = ["--rm", "--init", "--network", "host", "--ipc", "host"]
         return ["docker", "run", *shares, *device, *passed, *volumes, "--workdir", self.folder, box.image]

@@ -37,6 +37,7 @@ def test_the_test_rows_give_what_the_run_told(classified: Path) -> None:
     assert sum(row["examples"] for row in found["labels"]) == told["targets"]
 
 
+@pytest.mark.slow
 def test_a_split_and_a_file_are_measured_too(classified: Path, tmp_path: Path) -> None:
     assert ask("evaluate", classified, "--split", "validation").startswith("validation: loss ")
     wrong = [{"text": row["text"], "label": {"cold": "warm", "warm": "cold"}[row["label"]]} for row in rows()]

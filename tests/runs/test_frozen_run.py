@@ -57,7 +57,7 @@ def test_other_layouts_of_rows_differ_by_rounding_alone(base: Path, tmp_path: Pa
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) < 1e-5
 
 
-@pytest.mark.parametrize("engine", each("torch", slow=("zero3",)))
+@pytest.mark.parametrize("engine", each(slow=("torch", "zero3")))
 def test_each_phase_keeps_its_own(base: Path, tmp_path: Path, engine: str) -> None:
     strategy = {
         "kind": "phases",

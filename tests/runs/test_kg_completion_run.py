@@ -58,7 +58,7 @@ def asked(folder: Path, run: Path) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("task", "engine"),
     [
-        ({}, "ddp"),
+        pytest.param({}, "ddp", marks=pytest.mark.slow),
         pytest.param({"encoder": "cross", "negatives": 3}, "torch", marks=pytest.mark.slow),
         pytest.param({}, "zero3", marks=pytest.mark.slow),
         pytest.param({"encoder": "cross", "negatives": 3}, "zero3", marks=pytest.mark.slow),

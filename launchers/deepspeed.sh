@@ -17,7 +17,7 @@ address={% if launch.address %}{{ launch.address }}{% elif hosts %}"${hosts[0]}"
 # shellcheck disable=SC2329  # it runs on the hosts
 node() {
 {% include "_begin.sh" %}
-  {{ job.train(job.parts[0]) }} --node "$1" --address "$2" < /dev/null &
+  {{ job.train() }} --node "$1" --address "$2" < /dev/null &
   child=$!
   { cat > /dev/null; kill -TERM "$child" 2> /dev/null; } <&0 &
   wait "$child"

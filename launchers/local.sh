@@ -3,7 +3,7 @@
 {% include "_begin.sh" %}
 {% if launch.nodes > 1 %}
 # The same on every node, told its number by NODE_RANK, from 0.
-exec {{ job.train(job.parts[0]) }} --node NODE_RANK --address {{ job.fill(launch.address, "launch.address") }}
+exec {{ job.train() }} --node NODE_RANK --address {{ job.fill(launch.address, "launch.address") }}
 {% else %}
-exec {{ job.train(job.parts[0]) }}
+exec {{ job.train() }}
 {% endif %}

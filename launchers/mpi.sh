@@ -6,7 +6,7 @@ output={{ job.output }}
 {% include "_mark.sh" %}
 {{ job.limit() }} mpirun -np {{ launch.nodes }}{% if hosts %} --hostfile {{ hosts }}{% endif %} --map-by ppr:1:node --bind-to none \
   --mca odls_base_sigkill_timeout 300{% for name in job.variables %} -x {{ name }}{% endfor %} \
-  {{ job.train(job.parts[0], limited=False) }} \
+  {{ job.train(limited=False) }} \
   --node OMPI_COMM_WORLD_RANK,PMIX_RANK,PMI_RANK --address {{ address }} &
 {% include "_wait.sh" %}
 {% include "_settle.sh" %}

@@ -7,4 +7,4 @@ work="$(mktemp -d)" || exit 2
 trap 'rm -rf -- "$work"' EXIT
 printf '%s' {{ facts }} > "$work/job.json"
 ray job submit --no-wait --address {{ launch.ray.cluster }} --submission-id {{ job.name }}-"$(date +%s)" \
-  --working-dir "$work" --runtime-env-json {{ environment }} -- {{ python }} -m trainer.ray_job job.json
+  --working-dir "$work" --runtime-env-json {{ environment }} -- {{ job.python }} -m trainer.ray_job job.json

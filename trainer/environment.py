@@ -31,7 +31,8 @@ def worker_environment(
 
     `threads` None leaves OMP_NUM_THREADS as it is, or shares out the cores.
     """
-    environment = _for_libraries(dict(os.environ))
+    devices = ranks.accelerators()
+    environment = _for_libraries(dict(os.environ), devices)
     environment.update(
         RANK=str(rank),
         LOCAL_RANK=str(local_rank),
@@ -45,7 +46,7 @@ def worker_environment(
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, ranks.cores() // local_size)))
-    if ranks.accelerators() == 0:
+    if devices == 0:
         for name, kept in _KEPT_MEMORY.items():
             environment.setdefault(name, str(kept))
         environment[ranks.CORES] = ",".join(map(str, _share_of_cores(local_rank, local_size)))
@@ -59,18 +60,18 @@ def worker_environment(
 
 def settle_environment() -> None:
     """What a worker of another launcher lacks of the environment that ours gives; before torch is imported."""
-    os.environ.update(_for_libraries(dict(os.environ)))
+    os.environ.update(_for_libraries(dict(os.environ), ranks.accelerators()))
     os.environ.setdefault(ranks.TOKENIZER_THREADS, "true" if ranks.local_rank() == 0 else "false")
 
 
-def _for_libraries(environment: dict[str, str]) -> dict[str, str]:
+def _for_libraries(environment: dict[str, str], devices: int) -> dict[str, str]:
     """An environment in which libraries find their programs, those of an unactivated environment too, and are quiet."""
     folder = str(Path(sys.executable).parent)
     path = environment.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != folder:
         environment["PATH"] = os.pathsep.join([folder, path])
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    if ranks.accelerators() == 0:
+    if devices == 0:
         environment.setdefault("DS_ACCELERATOR", "cpu")
     return environment
 
@@ -79,11 +80,6 @@ def with_secrets(files: Mapping[str, str | None]) -> dict[str, str]:
     """The environment of this process, and the values that files hold."""
     read = {name: Path(file).read_text(encoding="utf-8").strip() for name, file in files.items() if file}
     return dict(os.environ) | read
-
-
-def supervised() -> bool:
-    """Whether our own supervisor started this process, and watches it."""
-    return ranks.STORE_FD in os.environ
 
 
 def log_into(log: Path) -> None:

@@ -6,14 +6,11 @@ from pathlib import Path
 
 from trainer import prepare
 from trainer.errors import Problem, RecipeError
-from trainer.launch.job import Job, Sent, Target, array_settings, make
+from trainer.launch.job import FOLDER, Job, Sent, Target, array_settings, make
 from trainer.launch.rendering import problems, render
 from trainer.launch.targets import TARGETS
 from trainer.plan import plan as plans
 from trainer.plan.files import write_text
-
-FOLDER = "launch"
-"""Of the run folder: what was rendered for it."""
 
 
 class Rendered:
@@ -25,8 +22,9 @@ class Rendered:
         self.recipe = prepare.read(path, chosen)
         plans.check_batch(self.recipe)
         self.target: Target = TARGETS[self.recipe.launch.kind]
-        array = [prepare.read(path, [*chosen, *own]) for own in array_settings(self.recipe)]
-        self.job: Job = make(self.recipe, path, settings, array, in_image=self.target.in_image)
+        for own in array_settings(self.recipe):
+            prepare.read(path, [*chosen, *own])
+        self.job: Job = make(self.recipe, path, settings, elsewhere=self.target.elsewhere)
         if found := problems(self.job, self.target):
             raise RecipeError(found)
         self.text = render(self.job, self.target)
@@ -40,10 +38,16 @@ class Rendered:
             found.append(Problem("launch.kind", f"{message}; run the command where it is, or add --print"))
         if found:
             raise RecipeError(found)
-        if not self.target.in_image:
+        if self.target.elsewhere:  # its rows and its run folder need not be here
+            file = Path(f"{self.job.name}.{self.target.template}")
+        else:
             say("Checking the rows ...")
             prepare.plan_of(self.recipe)
-        file = Path(self.recipe.output) / FOLDER / self.target.template
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, self.text)
+            file = Path(self.recipe.output) / FOLDER / self.target.template
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, self.text)
+        except OSError as error:
+            message = f"{file} cannot be written: {error.strerror}; choose another folder"
+            raise RecipeError([Problem("output", message)]) from None
         return self.target.hand_over(self.job, file)

@@ -17,10 +17,10 @@ from trainer.config.rules import RULES
 from trainer.config.task_rules import formats_fit_the_task
 from trainer.environment import log_into, settle_environment
 from trainer.errors import Problem, RecipeError, RunError, ShardtuneError
-from trainer.launch import extension_locks, lock, outcome, supervise
+from trainer.launch import lock, outcome, supervise
+from trainer.launch.job import FOLDER
 from trainer.plan import deepspeed_json, machine, parameters, quantized, trainable
 from trainer.plan import plan as plans
-from trainer.plan.choices import choose_processes
 from trainer.plan.files import write_text
 from trainer.plan.plan import Plan
 
@@ -77,7 +77,7 @@ class Start:
     """Whether the folder holds this very run, completed."""
 
 
-_EARLIER = (lock.FILE, "launch")
+_EARLIER = (lock.FILE, FOLDER)
 """What a run folder may hold before the run."""
 
 
@@ -113,7 +113,8 @@ def write(folder: Path, recipe: Recipe) -> None:
 def run(start: Start, recipe: Recipe, held: int) -> None:
     """Starts the processes of a folder whose lock is held, and waits for their end; raises what went wrong."""
     launch = recipe.launch
-    _supervise(recipe, supervise.Place(launch.meeting_address, launch.port, patience=launch.patience), held)
+    place = supervise.Place(launch.meeting_address, launch.port, patience=launch.patience)
+    _supervise(recipe, place, start.plan.batch.ranks, held)
 
 
 def check_one_machine(recipe: Recipe) -> None:
@@ -147,18 +148,18 @@ def run_node(recipe: Recipe, node: int, address: str | None, say: Callable[[str]
     if node:
         if lacking := machine.problems(recipe, ranks.accelerators()):
             raise RecipeError(lacking)
-        _supervise(recipe, place, None)
+        assert launch.processes != "auto", "several nodes name them"
+        _supervise(recipe, place, launch.processes, None)
         return
     start = examine(recipe)
     with lock.hold(folder) as held:
         for change in start.changed:
             say(f"Changed since the run was begun: {change}")
-        _supervise(recipe, place, held)
+        _supervise(recipe, place, start.plan.batch.ranks // launch.nodes, held)
 
 
-def _supervise(recipe: Recipe, place: supervise.Place, held: int | None) -> None:
+def _supervise(recipe: Recipe, place: supervise.Place, processes: int, held: int | None) -> None:
     folder = Path(recipe.output)
-    processes = int(choose_processes(recipe, ranks.accelerators()).value)
 
     def ready() -> None:
         # Other nodes find what the first one wrote, unless they share no file system with it.
@@ -197,9 +198,7 @@ def _begin(folder: Path, recipe: Recipe) -> None:
         if ours:
             outcome.write(folder, 0, error)
         raise
-    (folder / outcome.LOGS).mkdir(exist_ok=True)
-    outcome.clear(folder)
-    extension_locks.remove_stale()
+    supervise.tidy(folder, clear=True)
     write(folder, recipe)
 
 

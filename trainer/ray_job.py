@@ -46,9 +46,8 @@ def node(job: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         recipe = Path(scratch) / "recipe.yaml"
         recipe.write_text(job["recipe"], encoding="utf-8")
-        limit = ["timeout", "--foreground", "--preserve-status", "--signal=TERM", str(job["seconds"])]
         command = [
-            *(limit if job["seconds"] else []),
+            *job["limit"],
             *(sys.executable, "-m", "trainer", "train", str(recipe), f"launch.port={job['port']}"),
             *("--node", str(get_context().get_world_rank()), "--address", address),
         ]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from trainer import assets
 from trainer.config.launch import Kind
 from trainer.errors import RecipeError
-from trainer.launch.job import Job, array_settings, make
+from trainer.launch.job import Job, make
 from trainer.launch.rendering import problems, render
 from trainer.launch.targets import TARGETS
 
@@ -46,8 +46,7 @@ RICH: dict[str, Any] = {
 def job(kind: str, *, settings: tuple[str, ...] = (), path: str = "recipes/my.yaml", **launch: Any) -> Job:
     launch = {"nodes": 1, "processes": 2, **launch, "kind": kind}
     recipe = a_recipe.recipe(launch={key: held for key, held in launch.items() if key not in TARGETS[kind].no_use})
-    array = [a_recipe.recipe(launch=launch, output=f"runs/x/{number}") for number in range(len(array_settings(recipe)))]
-    return make(recipe, Path(path), settings, array, in_image=TARGETS[kind].in_image)
+    return make(recipe, Path(path), settings, elsewhere=TARGETS[kind].elsewhere)
 
 
 def text(kind: str, **launch: Any) -> str:
@@ -152,11 +151,30 @@ def test_an_array_has_a_folder_and_settings_for_each_run() -> None:
     written = text("slurm", slurm={"array": [{"optimizer.lr": 1e-4}, {"optimizer.lr": 1e-3, "train.seed": 1}]})
 
     assert "#SBATCH --array=0-1" in written
-    assert "  0) output=runs/x/0; settings=(launch.kind=slurm optimizer.lr=0.0001 output=runs/x/0) ;;" in written
-    assert (
-        "  1) output=runs/x/1; settings=(launch.kind=slurm optimizer.lr=0.001 train.seed=1 output=runs/x/1) ;;"
-        in written
-    )
+    first, second = (f"output=runs/quickstart/{number}" for number in (0, 1))
+    assert f"  0) {first}; settings=(launch.kind=slurm optimizer.lr=0.0001 {first}) ;;" in written
+    assert f"  1) {second}; settings=(launch.kind=slurm optimizer.lr=0.001 train.seed=1 {second}) ;;" in written
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SHELL if kind not in ("slurm", "ray")])
+def test_other_launchers_run_the_recipe_itself_and_no_run_of_an_array(kind: str) -> None:
+    assert job(kind, slurm={"array": [{"optimizer.lr": 1e-4}, {"optimizer.lr": 1e-3}]}).output == "runs/quickstart"
+
+
+def test_a_container_of_this_machine_needs_no_number_of_processes() -> None:
+    recipe = a_recipe.recipe(launch={"container": {"image": "image:1"}})
+    made = make(recipe, Path("r.yaml"), (), elsewhere=False)
+
+    assert "image:1" in render(made, TARGETS["local"])
+
+
+def test_a_trainjob_has_its_time_limit_and_its_folder_in_its_command() -> None:
+    launch = {"time_limit": 60, "folder": "/data", "kubernetes": {"job": "trainjob"}}
+    _, made = yaml.safe_load_all(text("kubernetes", **launch))
+
+    command = made["spec"]["trainer"]["command"]
+    assert command[:3] == ["env", "--chdir=/data", "timeout"] and "60" in command
+    assert command[-4:] == ["torchrun", "-m", "trainer.worker", "/etc/shardtune/recipe.yaml"]
 
 
 @pytest.mark.parametrize("runtime", ["docker", "apptainer", "enroot"])
@@ -357,14 +375,14 @@ def test_a_template_that_is_not_there_is_told() -> None:
 
 def test_keys_that_say_nothing_are_refused_with_the_reason() -> None:
     recipe = a_recipe.recipe(launch={"kind": "kubernetes", "processes": 1, "modules": ["a"], "hosts": "h"})
-    made = make(recipe, Path("r.yaml"), (), [], in_image=True)
+    made = make(recipe, Path("r.yaml"), (), elsewhere=True)
 
     assert [str(problem) for problem in problems(made, TARGETS["kubernetes"])] == [
         "launch.hosts: says nothing with launch.kind kubernetes: the cluster chooses the nodes; leave it out",
         "launch.modules: says nothing with launch.kind kubernetes: the image holds what is needed; leave it out",
     ]
     recipe = a_recipe.recipe(launch={"kind": "slurm", "processes": 1, "mounts": [{"source": "a", "target": "/a"}]})
-    (problem,) = problems(make(recipe, Path("r.yaml"), (), [], in_image=False), TARGETS["slurm"])
+    (problem,) = problems(make(recipe, Path("r.yaml"), (), elsewhere=False), TARGETS["slurm"])
     assert str(problem) == "launch.mounts: are seen in a container; set launch.container, or leave them out"
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer import ranks
 from trainer.config.launch import Launch
 from trainer.config.load import dump
 from trainer.config.recipe import Recipe
 from trainer.config.yaml_file import write_inline
 
+FOLDER = "launch"
+"""Of the run folder: what was rendered for it."""
 _NAME_LENGTH = 40
 KILL_AFTER = 330
 """Seconds that a run has to save after its time limit: the supervisor gives its processes 300."""
@@ -60,7 +63,10 @@ class Job:
     @property
     def gpus(self) -> int:
         """Devices of each node."""
-        return self.processes if self.launch.gpus == "auto" else self.launch.gpus
+        if self.launch.gpus != "auto":
+            return self.launch.gpus
+        # Only a run that stays on this machine may leave its processes open.
+        return ranks.accelerators() if self.launch.processes == "auto" else self.launch.processes
 
     @property
     def processes(self) -> int:
@@ -91,10 +97,10 @@ class Job:
         checkout = self.python == sys.executable and Path(__file__).resolve().parents[2] == Path(self.folder).resolve()
         return [self.python, *([] if checkout else ["-P"]), "-m", name]
 
-    def train(self, part: Part, *, limited: bool = True) -> list[str]:
+    def train(self, *, limited: bool = True) -> list[str]:
         """The words that start the part of a node; its number and the address come after."""
         limit = self.limit() if limited else []
-        return [*limit, *self.inside(), *self.module("trainer"), "train", self.recipe, *part.settings]
+        return [*limit, *self.inside(), *self.module("trainer"), "train", self.recipe, *self.settings]
 
     def limit(self) -> list[str]:
         """The words before a command that end it in time, where its launcher knows no time limit."""
@@ -155,32 +161,27 @@ class Target:
     """Hands over the file at a path."""
     facts: Callable[[Job], Mapping[str, Any]] = lambda job: {}
     """What its template sees besides the job."""
-    in_image: bool = False
-    """Whether processes run in an image in any case."""
+    elsewhere: bool = False
+    """Whether processes run where the paths of this machine mean nothing, in an image or on a cluster of its own."""
 
 
-def make(recipe: Recipe, path: Path, settings: Sequence[str], array: Sequence[Recipe], *, in_image: bool) -> Job:
-    """The job of a recipe that was read from `path` with `settings`; `array` are the recipes of its array."""
+def make(recipe: Recipe, path: Path, settings: Sequence[str], *, elsewhere: bool) -> Job:
+    """The job of a recipe that was read from `path` with `settings`."""
     launch = recipe.launch
-    kind = (f"launch.kind={launch.kind}",)
-    if array:
-        each = [_settings(item) for item in launch.slurm.array]
-        parts = [
-            Part(one.output, (*settings, *kind, *own, f"output={one.output}"))
-            for one, own in zip(array, each, strict=True)
-        ]
-    else:
-        parts = [Part(recipe.output, (*settings, *kind))]
-    python = launch.python or ("python3" if in_image or launch.container else sys.executable)
+    given = (*settings, f"launch.kind={launch.kind}")
+    runs = array_settings(recipe) or [[]]
+    outputs = [f"{recipe.output}/{number}" for number in range(len(runs))] if runs[0] else [recipe.output]
+    parts = tuple(Part(output, (*given, *own)) for output, own in zip(outputs, runs, strict=True))
+    python = launch.python or ("python3" if elsewhere or launch.container else sys.executable)
     folder = launch.folder or str(Path.cwd())
-    return Job(launch, str(path), dump(recipe, defaults=False), tuple(parts), folder, python)
-
-
-def _settings(item: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={write_inline(value)}" for key, value in item.items()]
+    return Job(launch, str(path), dump(recipe, defaults=False), parts, folder, python)
 
 
 def array_settings(recipe: Recipe) -> list[list[str]]:
-    """For each run of a job array, what to read the recipe with besides the user's own settings."""
-    numbered = enumerate(recipe.launch.slurm.array)
-    return [[*_settings(item), f"output={recipe.output}/{number}"] for number, item in numbered]
+    """For each run of Slurm's job array, what to read the recipe with besides the user's own settings."""
+    if recipe.launch.kind != "slurm":
+        return []
+    return [
+        [*(f"{key}={write_inline(value)}" for key, value in item.items()), f"output={recipe.output}/{number}"]
+        for number, item in enumerate(recipe.launch.slurm.array)
+    ]

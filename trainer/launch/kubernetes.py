@@ -18,7 +18,11 @@ def _facts(job: Job) -> Mapping[str, Any]:
         node = ["--node", "JOB_COMPLETION_INDEX", "--address", address]
         command = [*job.module("trainer"), "train", recipe, *node]
     else:
-        command = ["torchrun", "-m", "trainer.worker", recipe]
+        # A TrainJob has no field for a time limit or a folder.
+        bare = cluster.job == "trainjob"
+        place = ["env", f"--chdir={launch.folder}"] if bare and launch.folder else []
+        limit = job.limit() if bare else []
+        command = [*place, *limit, "torchrun", "-m", "trainer.worker", recipe]
     claims = list(dict.fromkeys(one.source for one in launch.mounts))
     return {
         "metadata": {"name": job.name, **({"namespace": cluster.namespace} if cluster.namespace else {})},
@@ -93,5 +97,5 @@ TARGET = Target(
     program="kubectl",
     hand_over=_hand_over,
     facts=_facts,
-    in_image=True,
+    elsewhere=True,
 )

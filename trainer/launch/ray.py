@@ -16,7 +16,7 @@ def _facts(job: Job) -> Mapping[str, Any]:
         "nodes": launch.nodes,
         "gpus": job.gpus,
         "port": launch.meeting_port,
-        "seconds": launch.seconds,
+        "limit": job.limit(),
         "recipe": job.content,
         "secrets": launch.secrets,
     }
@@ -24,7 +24,6 @@ def _facts(job: Job) -> Mapping[str, Any]:
     return {
         "facts": json.dumps(facts, ensure_ascii=False),
         "environment": json.dumps(variables, ensure_ascii=False),
-        "python": launch.python or "python3",
     }
 
 
@@ -54,4 +53,5 @@ TARGET = Target(
     program="ray",
     hand_over=_hand_over,
     facts=_facts,
+    elsewhere=True,
 )

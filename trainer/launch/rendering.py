@@ -82,6 +82,6 @@ def problems(job: Job, target: Target) -> list[Problem]:
         for key, why in target.no_use.items()
         if getattr(launch, key) not in (None, (), {})
     ]
-    if launch.mounts and launch.container is None and not target.in_image and "mounts" not in target.no_use:
+    if launch.mounts and launch.container is None and not target.elsewhere and "mounts" not in target.no_use:
         found.append(Problem("launch.mounts", "are seen in a container; set launch.container, or leave them out"))
     return found

@@ -56,5 +56,5 @@ TARGET = Target(
     program="sky",
     hand_over=_hand_over,
     facts=_facts,
-    in_image=True,
+    elsewhere=True,
 )

@@ -47,8 +47,9 @@ def run(
 
     `threads` are processor threads a worker; None shares out the cores. `command` is what each worker runs. `held` is
     the descriptor of the folder's lock where the caller already holds it; the first node alone holds it. `ready` is
-    called once the first node listens. An error of a worker is raised here as the class it was, `Stopped` where the
-    workers left on a signal, and RunError where one ended in any other way, here or on another node.
+    called before the first node listens, and on the others once it does. An error of a worker is raised here as the
+    class it was, `Stopped` where the workers left on a signal, and RunError where one ended in any other way, here or
+    on another node.
     """
     first = place.node == 0
     with contextlib.ExitStack() as stack:
@@ -57,13 +58,13 @@ def run(
         signals = stack.enter_context(Signals())
         if first:
             ready()
-            _prepare(folder, clear=True)
+            tidy(folder, clear=True)
             listener = stack.enter_context(_listen_for_all(place))
             place = replace(place, port=listener.getsockname()[1])
         else:
             meeting.wait_for(place.address, place.port or 0, place.patience)
             ready()
-            _prepare(folder, clear=False)
+            tidy(folder, clear=False)
         before = outcome.summary_mark(folder)
         workers: list[Worker] = []
         try:
@@ -158,7 +159,7 @@ def _cannot_listen(address: str, port: int | None, error: OSError) -> Problem:
     return Problem("launch.address", f"{address} is not an address of this machine ({reason}); set it to 127.0.0.1")
 
 
-def _prepare(folder: Path, *, clear: bool) -> None:
+def tidy(folder: Path, *, clear: bool) -> None:
     """Makes the logs' folder and removes what earlier starts left, there where `clear`, and among the builds of
     compiled ops.
     """

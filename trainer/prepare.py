@@ -51,8 +51,7 @@ def plan_of(recipe: Recipe, *, resuming: bool = False) -> Plan:
     # Here, because it imports NumPy, which a wrong recipe need not wait for.
     from trainer.data import counting
 
-    if not resuming:
-        plans.check_batch(recipe)
+    plans.check_batch(recipe, resuming=resuming)
     return plans.make(recipe, counting.count(recipe), vocabulary=_vocabulary(recipe), resuming=resuming)
 
 
@@ -163,7 +162,8 @@ def _supervise(recipe: Recipe, place: supervise.Place, processes: int, held: int
 
     def ready() -> None:
         # Other nodes find what the first one wrote, unless they share no file system with it.
-        if place.node == 0 or not (folder / "recipe.yaml").exists():
+        there = folder / "recipe.yaml"
+        if place.node == 0 or not there.exists() or there.read_text(encoding="utf-8") != dump(recipe):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder, recipe)
 

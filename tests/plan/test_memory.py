@@ -158,3 +158,12 @@ def test_the_largest_gradient_lives_alone_where_weights_are_stepped_in_the_backw
     )
 
     assert memory.gradients == 2 * values
+
+
+def test_zero_plus_plus_keeps_a_second_share_of_the_weights() -> None:
+    keys: dict[str, Any] = {"dtype": "bfloat16", "optimizer": Optimizer(), "engine": "deepspeed", "zero": 3, "ranks": 4}
+
+    plain, second = (state_memory(TOTAL, TOTAL, **keys, hpz=hpz) for hpz in (None, 2))
+
+    assert (plain.weights, second.weights) == (600, 600 + 1200)
+    assert (plain.gradients, plain.optimizer) == (second.gradients, second.optimizer)

@@ -132,3 +132,11 @@ def test_a_model_that_is_not_here_yet_has_unknown_size() -> None:
 
     assert facts["parameters"] == {"total": None, "trainable": None}
     assert facts["memory"] == {"device": None, "host": None}
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+def test_groups_of_zero_plus_plus_are_whole_also_where_a_run_goes_on(resuming: bool) -> None:
+    recipe = a_recipe.recipe(model=LLAMA, engine={"zero": 3, "hpz": 3}, launch={"processes": 4})
+
+    with pytest.raises(RecipeError, match=r"engine\.hpz: 3 does not divide 4 processes"):
+        plans.make(recipe, COUNTED, resuming=resuming)

@@ -35,7 +35,7 @@ def on_rank_zero(work: Callable[[], Result]) -> Result | None:
             raise _error(*failure)
         return None
     try:
-        with _signs_of_life():
+        with _telling(lambda: ranks.broadcast(_AT_WORK), ranks.world_size() > 1):
             result = work()
     except BaseException as error:
         # The others wait for this message, whatever went wrong.
@@ -56,7 +56,7 @@ def once_a_node(work: Callable[[], Result], shared: Path | None) -> Result | Non
         return result
     follows = _follows(shared)
     error: ShardtuneError | None = None
-    with _busy(follows):
+    with _telling(lambda: ranks.all_reduce({"busy": 1.0, "failed": 0.0}), follows):
         try:
             result = work() if follows else result
         except ShardtuneError as failure:
@@ -91,38 +91,18 @@ def _follows(shared: Path | None) -> bool:
 
 
 @contextmanager
-def _busy(follows: bool) -> Iterator[None]:
-    """Tells the other ranks from time to time that this one is at work."""
-    done = threading.Event()
-
-    def tell() -> None:
-        while not done.wait(SECONDS):
-            ranks.all_reduce({"busy": 1.0, "failed": 0.0})
-
-    teller = threading.Thread(target=tell, daemon=True)
-    if follows:
-        teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if follows:
-            teller.join()
-
-
-@contextmanager
-def _signs_of_life() -> Iterator[None]:
-    """Tells the others, where there are any, from time to time that it goes on."""
-    if ranks.world_size() == 1:
+def _telling(tell: Callable[[], object], at_work: bool) -> Iterator[None]:
+    """Lets the other ranks hear from time to time that this one goes on, where it is `at_work`."""
+    if not at_work:
         yield
         return
     done = threading.Event()
 
-    def tell() -> None:
+    def keep_telling() -> None:
         while not done.wait(SECONDS):
-            ranks.broadcast(_AT_WORK)
+            tell()
 
-    teller = threading.Thread(target=tell, daemon=True)
+    teller = threading.Thread(target=keep_telling, daemon=True)
     teller.start()
     try:
         yield

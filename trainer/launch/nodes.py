@@ -1,6 +1,5 @@
 """What the nodes of a run tell one another through its folder: that one has failed, and why."""
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,10 +25,9 @@ def told(folder: Path, but: int | None = None) -> list[tuple[int, float, Shardtu
     """Weight, second and error of each node that failed, the likeliest cause first; `but` leaves one out."""
     found = []
     for path in (folder / outcome.LOGS / FAILED).glob("node-*.json"):
-        if path.name != f"node-{but}.json" and (error := outcome.read_file(path)) is not None:
-            with suppress(OSError, ValueError, KeyError):
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found.append((int(content["weight"]), float(content["time"]), error))
+        content = outcome.content_at(path) if path.name != f"node-{but}.json" else {}
+        if (error := outcome.error_of(content)) is not None:
+            found.append((int(content["weight"]), float(content["time"]), error))
     return sorted(found, key=lambda one: one[:2])
 
 

@@ -49,11 +49,15 @@ def read(folder: Path, rank: int) -> ShardtuneError | None:
 
 def read_file(path: Path) -> ShardtuneError | None:
     """The error that a file holds, as the class it was; None where it holds none that can be read."""
+    return error_of(content_at(path))
+
+
+def error_of(content: Mapping[str, Any]) -> ShardtuneError | None:
+    """The error that was written as this; None where it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         status, message = int(content["status"]), str(content["message"])
         problems = [Problem(str(where), str(text)) for where, text in content["problems"] or ()]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     if problems and status in _PROBLEMS:
         return _PROBLEMS[status](problems)
@@ -91,8 +95,13 @@ def write_summary(folder: Path, error: ShardtuneError, before: tuple[int, int] |
 
 def summary(folder: Path) -> dict[str, Any]:
     """What summary.json holds; nothing where there is none that can be read."""
+    return content_at(folder / SUMMARY)
+
+
+def content_at(path: Path) -> dict[str, Any]:
+    """The mapping that a JSON file holds; an empty one where there is none that can be read."""
     try:
-        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -101,10 +101,10 @@ class Plan:
         }
 
 
-def check_batch(recipe: Recipe, processes: int | None = None) -> None:
-    """RecipeError where a new run cannot share its steps out; asked before rows are counted, which takes longer."""
+def check_batch(recipe: Recipe, processes: int | None = None, *, resuming: bool = False) -> None:
+    """RecipeError where a run cannot share its work out; asked before rows are counted, which takes longer."""
     count = processes or recipe.launch.least_nodes * int(choose_processes(recipe, ranks.accelerators()).value)
-    found = [the_global_batch_divides(recipe, count), second_shares_are_whole(recipe, count)]
+    found = [second_shares_are_whole(recipe, count), *([] if resuming else [the_global_batch_divides(recipe, count)])]
     if problems := [problem for problem in found if problem]:
         raise RecipeError(problems)
 
@@ -132,8 +132,7 @@ def make(
     chosen = [choose_processes(recipe, ranks.accelerators())]
     on_a_node = int(chosen[0].value)
     count = processes or recipe.launch.least_nodes * on_a_node
-    if not resuming:
-        check_batch(recipe, count)
+    check_batch(recipe, count, resuming=resuming)
     listed = of_model(recipe.model, vocabulary)
     parameters = trainable.counts(recipe, listed) if listed is not None else None
     batch = plan_batch(recipe, manifest, count)
